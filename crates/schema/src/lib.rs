@@ -1,0 +1,45 @@
+//! The words every part of Gatefold shares: features, tasks, recipes and manifests.
+//!
+//! These are the only types that are written to disk. They hold no logic beyond checking
+//! themselves: what reads files, runs models or serves requests lives elsewhere and depends on
+//! this crate, so that one definition of a feature or a task is used by sample building,
+//! training, batch scoring and serving alike.
+//!
+//! - [`feature`]: what a feature is, how it is encoded, and the state its encoder was fitted to.
+//! - [`task`]: what is predicted, on which sample space, and what is derived from it.
+//! - [`recipe`]: the TOML file a person writes.
+//! - [`manifest`]: the JSON files that describe sample shards and model bundles.
+//! - [`request`]: one request's raw feature values as JSON.
+//! - [`strict`]: parsing that refuses unknown keys, naming the line and the nearest known key.
+
+pub mod feature;
+pub mod manifest;
+pub mod recipe;
+pub mod request;
+pub mod strict;
+pub mod task;
+
+pub use feature::{
+    Encoder, EncoderSet, EncoderState, Feature, FittedFeature, Kind, Level, Side, ValueType,
+    Vocabulary, VocabularyValues,
+};
+pub use manifest::{
+    BundleManifest, FileEntry, Golden, GoldenRequest, GraphFile, GraphInput, OutputInfo,
+    SampleManifest, ShardInfo, SplitInfo,
+};
+pub use recipe::{
+    EventLogs, ModelConfig, ModelKind, Recipe, SampleSource, SamplesConfig, SplitConfig,
+    TrainConfig,
+};
+pub use request::JsonRequest;
+pub use strict::ConfigError;
+pub use task::{Derived, Task};
+
+/// Code of a padded position in a sequence; row 0 of every embedding table is zero.
+pub const PADDING_CODE: i32 = 0;
+/// Code of a value that is absent.
+pub const MISSING_CODE: i32 = 1;
+/// First code that stands for a value: out-of-vocabulary buckets begin here.
+pub const FIRST_VALUE_CODE: i32 = 2;
+/// Name of the graph input that maps each candidate row to its request row.
+pub const REQUEST_OF: &str = "request_of";

@@ -1,0 +1,180 @@
+//! The JSON files that describe what stands beside them: sample shards and model bundles.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    feature::{FittedFeature, Level},
+    recipe::ModelConfig,
+    request::JsonRequest,
+    task::{Derived, Task},
+};
+
+/// Version of the sample folder's layout.
+pub const SAMPLES_FORMAT: u32 = 1;
+/// Version of the bundle folder's layout.
+pub const BUNDLE_FORMAT: u32 = 1;
+
+/// `manifest.json` of a folder of sample shards; written last.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SampleManifest {
+    /// [`SAMPLES_FORMAT`].
+    pub format: u32,
+    /// Name of the recipe.
+    pub name: String,
+    /// [`crate::EncoderSet::fingerprint`] of the encoders.
+    pub fingerprint: String,
+    /// Fitted features; vocabularies stand in `vocab/<table>.json`.
+    pub features: Vec<FittedFeature>,
+    /// Tables that have a vocabulary file.
+    pub vocabularies: Vec<String>,
+    /// Tasks.
+    pub tasks: Vec<Task>,
+    /// Derived outputs.
+    pub derived: Vec<Derived>,
+    /// Every label column, audit columns included.
+    pub labels: Vec<String>,
+    /// Share of negatives kept; 1 means all.
+    pub negative_sampling_rate: f64,
+    /// `train`, `valid` and `test`.
+    pub splits: BTreeMap<String, SplitInfo>,
+    /// Rows dropped and why, such as `duplicate impressions`.
+    pub dropped: BTreeMap<String, u64>,
+}
+
+/// One split of a sample set.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitInfo {
+    /// Files in reading order.
+    pub shards: Vec<ShardInfo>,
+    /// Rows.
+    pub rows: u64,
+    /// Distinct requests.
+    pub requests: u64,
+    /// Earliest impression, milliseconds since 1970 UTC; absent where the source has no time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_min: Option<i64>,
+    /// Latest impression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_max: Option<i64>,
+    /// Positive rows of each label column.
+    pub positives: BTreeMap<String, u64>,
+}
+
+/// One shard file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardInfo {
+    /// File name.
+    pub file: String,
+    /// Rows.
+    pub rows: u64,
+    /// Size in bytes: a cut-off file is refused before it is read.
+    pub bytes: u64,
+}
+
+/// `manifest.json` of a model bundle; the last file written into it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BundleManifest {
+    /// [`BUNDLE_FORMAT`].
+    pub format: u32,
+    /// Model name.
+    pub name: String,
+    /// Version, 1 and up.
+    pub version: u64,
+    /// The model, where Gatefold trained it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelConfig>,
+    /// [`crate::EncoderSet::fingerprint`] of the encoders.
+    pub fingerprint: String,
+    /// Fitted features.
+    pub features: Vec<FittedFeature>,
+    /// Tables that have a vocabulary file.
+    pub vocabularies: Vec<String>,
+    /// Tasks.
+    pub tasks: Vec<Task>,
+    /// Derived outputs.
+    pub derived: Vec<Derived>,
+    /// Outputs of the graphs, tasks first.
+    pub outputs: Vec<OutputInfo>,
+    /// The graph with one row a candidate in every input.
+    pub plain: GraphFile,
+    /// The graph that computes the request level once, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_once: Option<GraphFile>,
+    /// Metrics on validation at the time of publishing, such as `ctr auc`.
+    pub metrics: BTreeMap<String, f64>,
+    /// Where the bundle comes from: recipe, seed, sample fingerprint, program version.
+    pub provenance: BTreeMap<String, String>,
+    /// Every other file of the bundle.
+    pub files: BTreeMap<String, FileEntry>,
+}
+
+/// Size and hash of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// Bytes.
+    pub bytes: u64,
+    /// Lower-case hexadecimal sha256.
+    pub sha256: String,
+}
+
+/// One output of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputInfo {
+    /// Name of the graph output: one probability a candidate.
+    pub name: String,
+    /// Label column it predicts.
+    pub label: String,
+    /// The rows it is a probability over, such as `all impressions` or `clicked impressions`.
+    pub space: String,
+}
+
+/// One ONNX file and its inputs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GraphFile {
+    /// File name in the bundle.
+    pub file: String,
+    /// Inputs that carry features, in the order of the features.
+    pub inputs: Vec<GraphInput>,
+    /// Input that maps candidate rows to request rows, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_of: Option<String>,
+}
+
+/// One graph input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GraphInput {
+    /// Name of the graph input.
+    pub name: String,
+    /// Feature it carries.
+    pub feature: String,
+    /// Its rows.
+    pub level: Level,
+}
+
+/// `golden.json`: raw requests and the scores they must get.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Golden {
+    /// Requests with expected scores.
+    pub requests: Vec<GoldenRequest>,
+}
+
+/// One golden request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoldenRequest {
+    /// Raw values.
+    pub request: JsonRequest,
+    /// Expected probabilities: output name → one value a candidate.
+    pub scores: BTreeMap<String, Vec<f32>>,
+}

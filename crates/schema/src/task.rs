@@ -1,0 +1,135 @@
+//! Tasks: what is predicted, where its loss counts, and what is derived from the predictions.
+
+use serde::{Deserialize, Serialize};
+
+use crate::strict::ConfigError;
+
+/// One predicted outcome.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// Name of the output, such as `ctr`.
+    pub name: String,
+    /// Label column (0 or 1).
+    pub label: String,
+    /// The task whose positive rows are this one's sample space, such as `given = "ctr"` for
+    /// `cvr`: its probability is conditional on that outcome. All impressions unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<String>,
+    /// Weight of the task's loss in the sum.
+    #[serde(default = "unit", skip_serializing_if = "is_unit")]
+    pub weight: f32,
+    /// Audit column that holds the outcome on all impressions, also where it could not be observed
+    /// (what a click would have led to): known for synthetic logs only, used by evaluation alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub potential_label: Option<String>,
+    /// Audit column that holds the true probability: known for synthetic logs only, used by
+    /// evaluation alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oracle: Option<String>,
+}
+
+fn unit() -> f32 {
+    1.0
+}
+fn is_unit(weight: &f32) -> bool {
+    *weight == 1.0
+}
+
+/// An output computed from tasks, such as `ctcvr = ctr · cvr`; its sample space is all impressions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Derived {
+    /// Name of the output.
+    pub name: String,
+    /// Tasks whose probabilities are multiplied.
+    pub product: Vec<String>,
+    /// Label column of the joint outcome.
+    pub label: String,
+}
+
+/// Checks tasks and derived outputs against each other.
+///
+/// # Errors
+/// A sentence that names the task, what was found and what to do.
+pub fn check_tasks(tasks: &[Task], derived: &[Derived]) -> Result<(), ConfigError> {
+    if tasks.is_empty() {
+        return Err(ConfigError::new("no task is declared: add at least one [[task]]".into()));
+    }
+    let mut seen: Vec<&str> = Vec::new();
+    for task in tasks {
+        let name = task.name.as_str();
+        check_name(name, &seen)?;
+        if let Some(given) = &task.given
+            && !seen.contains(&given.as_str())
+        {
+            return Err(ConfigError::new(format!(
+                "task '{name}': given = \"{given}\" names no task declared before it (those are: {})",
+                seen.join(", ")
+            )));
+        }
+        if !(task.weight.is_finite() && task.weight >= 0.0) {
+            return Err(ConfigError::new(format!(
+                "task '{name}': weight must be a number of at least 0, found {}",
+                task.weight
+            )));
+        }
+        seen.push(name);
+    }
+    let task_count = seen.len();
+    for output in derived {
+        check_name(&output.name, &seen)?;
+        if let Some(unknown) =
+            output.product.iter().find(|name| !seen[..task_count].contains(&name.as_str()))
+        {
+            return Err(ConfigError::new(format!(
+                "derived output '{}': '{unknown}' is not a task (those are: {})",
+                output.name,
+                seen[..task_count].join(", ")
+            )));
+        }
+        if output.product.is_empty() {
+            return Err(ConfigError::new(format!(
+                "derived output '{}': product must name at least one task",
+                output.name
+            )));
+        }
+        seen.push(&output.name);
+    }
+    Ok(())
+}
+
+fn check_name(name: &str, seen: &[&str]) -> Result<(), ConfigError> {
+    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        return Err(ConfigError::new(format!(
+            "output name '{name}': use ASCII letters, digits and '_'"
+        )));
+    }
+    if seen.contains(&name) {
+        return Err(ConfigError::new(format!("output '{name}' is declared twice; names must be unique")));
+    }
+    Ok(())
+}
+
+/// The outputs of a model with these tasks: the tasks in order, then the derived outputs, each
+/// with its label column and sample space.
+pub fn outputs(tasks: &[Task], derived: &[Derived]) -> Vec<crate::OutputInfo> {
+    let space_of = |task: &Task| match &task.given {
+        None => "all impressions".to_owned(),
+        Some(given) => {
+            let label = tasks.iter().find(|other| other.name == *given).map_or(given, |other| &other.label);
+            format!("impressions with {label} = 1")
+        }
+    };
+    let of_tasks = tasks.iter().map(|task| crate::OutputInfo {
+        name: task.name.clone(),
+        label: task.label.clone(),
+        space: space_of(task),
+    });
+    let of_derived = derived.iter().map(|output| crate::OutputInfo {
+        name: output.name.clone(),
+        label: output.label.clone(),
+        space: "all impressions".to_owned(),
+    });
+    of_tasks.chain(of_derived).collect()
+}
