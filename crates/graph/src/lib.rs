@@ -9,10 +9,15 @@
 //!
 //! This crate never sees a tensor's values.
 
+pub mod autodiff;
 pub mod fact;
+pub mod gradient_op;
 pub mod graph;
 pub mod op;
+pub mod passes;
 
+pub use autodiff::{Gradient, Gradients, Rows, differentiate};
 pub use fact::{ElementType, Fact, Level};
+pub use gradient_op::GradientOp;
 pub use graph::{Graph, GraphError, Init, Node, NodeId, ParamId, Parameter};
 pub use op::Op;

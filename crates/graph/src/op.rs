@@ -6,6 +6,7 @@
 
 use crate::{
     fact::{ElementType, Fact, Level},
+    gradient_op::GradientOp,
     graph::ParamId,
 };
 
@@ -67,6 +68,8 @@ pub enum Op {
     Bce,
     /// Multiplies by a number.
     Scale(f32),
+    /// An operation that only derivatives need.
+    Gradient(GradientOp),
 }
 
 impl Op {
@@ -92,6 +95,7 @@ impl Op {
             Op::BceWithLogits => "bce-with-logits",
             Op::Bce => "bce",
             Op::Scale(_) => "scale",
+            Op::Gradient(op) => op.name(),
         }
     }
 
@@ -101,7 +105,7 @@ impl Op {
     /// # Errors
     /// What does not fit, in words.
     pub fn infer(&self, inputs: &[&Fact]) -> Result<Fact, String> {
-        let level = inputs.iter().map(|fact| fact.level).max().unwrap_or(Level::Constant);
+        let level = level_of(inputs);
         match self {
             Op::Input { .. } | Op::Parameter(_) => Err("carries its own fact".into()),
             Op::Lookup | Op::LookupMean => {
@@ -209,15 +213,21 @@ impl Op {
                 }
                 Ok(Fact::f32(Level::Constant, &[]))
             }
+            Op::Gradient(op) => op.infer(inputs),
         }
     }
 }
 
-fn arity<'a, const N: usize>(inputs: &[&'a Fact]) -> Result<[&'a Fact; N], String> {
+/// The highest level of the inputs.
+pub(crate) fn level_of(inputs: &[&Fact]) -> Level {
+    inputs.iter().map(|fact| fact.level).max().unwrap_or(Level::Constant)
+}
+
+pub(crate) fn arity<'a, const N: usize>(inputs: &[&'a Fact]) -> Result<[&'a Fact; N], String> {
     inputs.try_into().map_err(|_| format!("takes {N} inputs, found {}", inputs.len()))
 }
 
-fn expect(
+pub(crate) fn expect(
     fact: &Fact,
     level: Option<Level>,
     element: ElementType,

@@ -1,0 +1,111 @@
+//! The derivative of each op, with y its result and g the gradient of y.
+
+use super::error;
+use crate::{
+    fact::Level,
+    gradient_op::GradientOp,
+    graph::{Graph, GraphError, NodeId},
+    op::Op,
+};
+
+/// The gradients of the inputs of `node` that are wanted, in the order of the inputs, as new nodes
+/// of the graph; `gradient` is that of its result.
+pub(super) fn input_gradients(
+    graph: &mut Graph,
+    node: NodeId,
+    gradient: NodeId,
+    wanted: &[bool],
+) -> Result<Vec<Option<NodeId>>, GraphError> {
+    let op = graph.node(node).op.clone();
+    let inputs = graph.node(node).inputs.clone();
+    let is_wanted = |input: usize| wanted.get(input).copied().unwrap_or(false);
+    let mut result = vec![None; inputs.len()];
+    match op {
+        Op::Input { .. } | Op::Parameter(_) | Op::Lookup | Op::LookupMean => {
+            return Err(error(graph, node, "is a leaf of the derivative: the walker treats it".into()));
+        }
+        Op::Concat => {
+            let mut start = 0;
+            for (input, value) in inputs.iter().enumerate() {
+                let fact = graph.fact(*value);
+                let (end, is_number) = (start + fact.row_len(), fact.dims.is_empty());
+                if is_wanted(input) {
+                    let part = graph.apply(Op::SliceColumns { start, end }, &[gradient])?;
+                    result[input] = Some(if is_number { graph.apply(Op::Squeeze, &[part])? } else { part });
+                }
+                start = end;
+            }
+        }
+        Op::SliceColumns { start, .. } => {
+            let columns = graph.fact(inputs[0]).row_len();
+            result[0] = Some(apply(graph, GradientOp::PadColumns { start, columns }, &[gradient])?);
+        }
+        Op::SliceRows { ranges } => {
+            let rows = graph.fact(inputs[0]).dims[0];
+            result[0] = Some(apply(graph, GradientOp::ScatterRows { ranges, rows }, &[gradient])?);
+        }
+        Op::MatMul => {
+            if is_wanted(0) {
+                result[0] = Some(apply(graph, GradientOp::MatMulInput, &[gradient, inputs[1]])?);
+            }
+            if is_wanted(1) {
+                result[1] = Some(apply(graph, GradientOp::MatMulWeight, &[inputs[0], gradient])?);
+            }
+        }
+        Op::Add => {
+            for input in (0..2).filter(|input| is_wanted(*input)) {
+                result[input] = Some(over_rows_of(graph, inputs[input], gradient)?);
+            }
+        }
+        Op::Mul => {
+            for input in (0..2).filter(|input| is_wanted(*input)) {
+                let product = graph.apply(Op::Mul, &[gradient, inputs[1 - input]])?;
+                result[input] = Some(over_rows_of(graph, inputs[input], product)?);
+            }
+        }
+        Op::Relu => result[0] = Some(apply(graph, GradientOp::Relu, &[gradient, node])?),
+        Op::Sigmoid => result[0] = Some(apply(graph, GradientOp::Sigmoid, &[gradient, node])?),
+        Op::Softmax => result[0] = Some(apply(graph, GradientOp::Softmax, &[gradient, node])?),
+        Op::Squeeze => result[0] = Some(apply(graph, GradientOp::Unsqueeze, &[gradient])?),
+        Op::Mix => {
+            if is_wanted(0) {
+                let operands: Vec<NodeId> = [&[gradient], &inputs[1..]].concat();
+                result[0] = Some(apply(graph, GradientOp::MixGate, &operands)?);
+            }
+            for input in (1..inputs.len()).filter(|input| is_wanted(*input)) {
+                let rule = GradientOp::MixExpert { expert: input - 1 };
+                result[input] = Some(apply(graph, rule, &[gradient, inputs[0]])?);
+            }
+        }
+        Op::Expand => result[0] = Some(apply(graph, GradientOp::SumByRequest, &[gradient, inputs[1]])?),
+        Op::BceWithLogits | Op::Bce => {
+            if is_wanted(1) || is_wanted(2) {
+                let message = "has no derivative by its labels and weights, which depend on a parameter here";
+                return Err(error(graph, node, message.into()));
+            }
+            let weights = inputs[2];
+            let total = match graph.fact(weights).level {
+                Level::Constant => weights,
+                Level::Request | Level::Candidate => apply(graph, GradientOp::SumRows, &[weights])?,
+            };
+            let rule = if op == Op::Bce { GradientOp::Bce } else { GradientOp::BceWithLogits };
+            result[0] = Some(apply(graph, rule, &[gradient, inputs[0], inputs[1], weights, total])?);
+        }
+        Op::Scale(factor) => result[0] = Some(graph.apply(Op::Scale(factor), &[gradient])?),
+        Op::Gradient(_) => {
+            return Err(error(graph, node, "belongs to a derivative and has none of its own".into()));
+        }
+    }
+    Ok(result)
+}
+
+/// The gradient of an operand of an element-wise op: summed over rows where the operand was a
+/// constant that the op repeated.
+fn over_rows_of(graph: &mut Graph, operand: NodeId, gradient: NodeId) -> Result<NodeId, GraphError> {
+    let repeated = graph.fact(operand).level == Level::Constant && graph.fact(gradient).level != Level::Constant;
+    if repeated { apply(graph, GradientOp::SumRows, &[gradient]) } else { Ok(gradient) }
+}
+
+fn apply(graph: &mut Graph, op: GradientOp, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
+    graph.apply(Op::Gradient(op), inputs)
+}

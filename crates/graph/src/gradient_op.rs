@@ -1,0 +1,202 @@
+//! The ops that only derivatives need, with their shape rules. They are ordinary nodes to the
+//! passes and the executor; the ONNX export refuses them as one group.
+//!
+//! Notation as in [`Op`](crate::Op): `[n]` is a row of n numbers at any row level.
+
+use crate::{
+    fact::{ElementType, Fact, Level},
+    op::{arity, expect, level_of},
+};
+
+/// An operation of the backward part.
+#[derive(Clone, Debug, PartialEq)]
+pub enum GradientOp {
+    /// The constant 1: the derivative of the loss by itself. No inputs; constant `[]`.
+    One,
+    /// Sum over all rows: `[..]` → constant `[..]`.
+    SumRows,
+    /// Sum over the candidates of each request, the gradient of `Expand`: (candidate `[..]`,
+    /// `request_of` candidate `i32 []`, non-decreasing) → request `[..]`.
+    SumByRequest,
+    /// Adds a dimension of one, the gradient of `Squeeze`: `[]` → `[1]`.
+    Unsqueeze,
+    /// Puts a row between zeros, the gradient of `SliceColumns`: `[n]` → `[columns]`, where the
+    /// row begins at column `start`.
+    PadColumns {
+        /// Column of the first number.
+        start: usize,
+        /// Columns of the result.
+        columns: usize,
+    },
+    /// Adds row ranges into zeros, the gradient of `SliceRows`: constant `[Σ lengths, d]` →
+    /// constant `[rows, d]`.
+    ScatterRows {
+        /// `(start, end)` pairs, in the order in which the input holds them.
+        ranges: Vec<(usize, usize)>,
+        /// Rows of the result.
+        rows: usize,
+    },
+    /// `g · wᵀ`: (gradient `[o]`, constant `[i, o]`) → `[i]`.
+    MatMulInput,
+    /// `xᵀ · g`, summed over all rows: (x `[i]`, gradient `[o]`) → constant `[i, o]`.
+    MatMulWeight,
+    /// `g` where the result was positive, else 0: (gradient, result of `Relu`), equal dimensions.
+    Relu,
+    /// `g · y · (1 − y)`: (gradient, result of `Sigmoid`), equal dimensions.
+    Sigmoid,
+    /// `y · (g − Σ g·y)` in each row: (gradient `[n]`, result of `Softmax` `[n]`) → `[n]`.
+    Softmax,
+    /// `⟨g, expert_i⟩` for every expert: (gradient `[d]`, then e experts `[d]`) → `[e]`.
+    MixGate,
+    /// `gate_i · g` for one expert: (gradient `[d]`, gate `[e]`) → `[d]`.
+    MixExpert {
+        /// The expert's place in the gate.
+        expert: usize,
+    },
+    /// `g · w · (σ(z) − y) / total`, and 0 where `total` is 0: (gradient constant `[]`,
+    /// logits `[]`, labels `[]`, weights `[]`, sum of weights constant `[]`) → `[]`.
+    BceWithLogits,
+    /// `g · w · (p − y) / (p (1 − p)) / total`, and 0 where `total` is 0 or `p` was clamped:
+    /// (gradient constant `[]`, p `[]`, labels `[]`, weights `[]`, sum of weights constant `[]`)
+    /// → `[]`.
+    Bce,
+}
+
+impl GradientOp {
+    /// Short name for messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            GradientOp::One => "one",
+            GradientOp::SumRows => "sum-rows",
+            GradientOp::SumByRequest => "sum-by-request",
+            GradientOp::Unsqueeze => "unsqueeze",
+            GradientOp::PadColumns { .. } => "pad-columns",
+            GradientOp::ScatterRows { .. } => "scatter-rows",
+            GradientOp::MatMulInput => "matmul-input-gradient",
+            GradientOp::MatMulWeight => "matmul-weight-gradient",
+            GradientOp::Relu => "relu-gradient",
+            GradientOp::Sigmoid => "sigmoid-gradient",
+            GradientOp::Softmax => "softmax-gradient",
+            GradientOp::MixGate => "mix-gate-gradient",
+            GradientOp::MixExpert { .. } => "mix-expert-gradient",
+            GradientOp::BceWithLogits => "bce-with-logits-gradient",
+            GradientOp::Bce => "bce-gradient",
+        }
+    }
+
+    /// The fact of the result, given the facts of the inputs.
+    ///
+    /// # Errors
+    /// What does not fit, in words.
+    pub fn infer(&self, inputs: &[&Fact]) -> Result<Fact, String> {
+        let level = level_of(inputs);
+        match self {
+            GradientOp::One => {
+                let [] = arity(inputs)?;
+                Ok(Fact::f32(Level::Constant, &[]))
+            }
+            GradientOp::SumRows => {
+                let [x] = arity(inputs)?;
+                expect(x, None, ElementType::F32, None)?;
+                if x.level == Level::Constant {
+                    return Err(format!("sums rows, but {x} has none"));
+                }
+                Ok(Fact::f32(Level::Constant, &x.dims))
+            }
+            GradientOp::SumByRequest => {
+                let [x, request_of] = arity(inputs)?;
+                expect(x, Some(Level::Candidate), ElementType::F32, None)?;
+                expect(request_of, Some(Level::Candidate), ElementType::I32, Some(0))?;
+                Ok(Fact::f32(Level::Request, &x.dims))
+            }
+            GradientOp::Unsqueeze => {
+                let [x] = arity(inputs)?;
+                expect(x, None, ElementType::F32, Some(0))?;
+                Ok(Fact::f32(x.level, &[1]))
+            }
+            GradientOp::PadColumns { start, columns } => {
+                let [x] = arity(inputs)?;
+                expect(x, None, ElementType::F32, Some(1))?;
+                if start + x.dims[0] > *columns {
+                    return Err(format!("{x} from column {start} on does not fit {columns} columns"));
+                }
+                Ok(Fact::f32(x.level, &[*columns]))
+            }
+            GradientOp::ScatterRows { ranges, rows } => {
+                let [x] = arity(inputs)?;
+                expect(x, Some(Level::Constant), ElementType::F32, Some(2))?;
+                if let Some((start, end)) = ranges.iter().find(|(s, e)| s >= e || e > rows) {
+                    return Err(format!("rows {start}..{end} of {rows} do not exist"));
+                }
+                let held: usize = ranges.iter().map(|(start, end)| end - start).sum();
+                if held != x.dims[0] {
+                    return Err(format!("ranges of {held} rows for {x}"));
+                }
+                Ok(Fact::f32(Level::Constant, &[*rows, x.dims[1]]))
+            }
+            GradientOp::MatMulInput => {
+                let [g, w] = arity(inputs)?;
+                expect(g, None, ElementType::F32, Some(1))?;
+                expect(w, Some(Level::Constant), ElementType::F32, Some(2))?;
+                if g.level == Level::Constant || g.dims[0] != w.dims[1] {
+                    return Err(format!("cannot multiply {g} by the transpose of {w}"));
+                }
+                Ok(Fact::f32(g.level, &w.dims[..1]))
+            }
+            GradientOp::MatMulWeight => {
+                let [x, g] = arity(inputs)?;
+                for fact in [x, g] {
+                    expect(fact, Some(level), ElementType::F32, Some(1))?;
+                }
+                if level == Level::Constant {
+                    return Err(format!("sums over rows, but {x} and {g} have none"));
+                }
+                Ok(Fact::f32(Level::Constant, &[x.dims[0], g.dims[0]]))
+            }
+            GradientOp::Relu | GradientOp::Sigmoid | GradientOp::Softmax => {
+                let [g, y] = arity(inputs)?;
+                let rank = (*self == GradientOp::Softmax).then_some(1);
+                for fact in [g, y] {
+                    expect(fact, Some(level), ElementType::F32, rank)?;
+                }
+                if g.dims != y.dims {
+                    return Err(format!("dimensions differ: {g} and {y}"));
+                }
+                Ok(g.clone())
+            }
+            GradientOp::MixGate => {
+                let (g, experts) = inputs.split_first().ok_or("needs a gradient")?;
+                if experts.is_empty() {
+                    return Err("needs at least one expert".into());
+                }
+                for fact in inputs {
+                    expect(fact, Some(level), ElementType::F32, Some(1))?;
+                    if fact.dims != g.dims {
+                        return Err(format!("dimensions differ: {g} and {fact}"));
+                    }
+                }
+                Ok(Fact::f32(level, &[experts.len()]))
+            }
+            GradientOp::MixExpert { expert } => {
+                let [g, gate] = arity(inputs)?;
+                for fact in [g, gate] {
+                    expect(fact, Some(level), ElementType::F32, Some(1))?;
+                }
+                if *expert >= gate.dims[0] {
+                    return Err(format!("expert {expert} has no place in the gate {gate}"));
+                }
+                Ok(g.clone())
+            }
+            GradientOp::BceWithLogits | GradientOp::Bce => {
+                let [g, z, labels, weights, total] = arity(inputs)?;
+                for fact in [g, total] {
+                    expect(fact, Some(Level::Constant), ElementType::F32, Some(0))?;
+                }
+                for fact in [z, labels, weights] {
+                    expect(fact, Some(level), ElementType::F32, Some(0))?;
+                }
+                Ok(z.clone())
+            }
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The models: shapes, parameters and names against literal numbers, and the graph that computes
+//! a request once against the plain one.
+
+#[path = "../../graph/tests/support/evaluate.rs"]
+mod evaluate;
+
+use evaluate::{Values, assert_same_function, evaluate, pseudo_random};
+use gatefold_graph::{ElementType, Graph, Level, passes};
+use gatefold_nn::{NnError, forward, training};
+use gatefold_schema::{
+    Derived, Encoder, EncoderState, Feature, FittedFeature, Kind, ModelConfig, ModelKind, Side, Task,
+    ValueType,
+};
+
+/// 5 codes (padding, missing, 3 buckets) in tables of width 4: `city` (user) and `product` (item,
+/// shared with the user's sequence `recent`), and one number on each side.
+fn features() -> Vec<FittedFeature> {
+    vec![
+        coded("product", Side::Item, None, None),
+        coded("city", Side::User, None, None),
+        numeric("price", Side::Item),
+        coded("recent", Side::User, Some(6), Some("product")),
+        numeric("hour", Side::Context),
+    ]
+}
+
+fn coded(name: &str, side: Side, max_len: Option<usize>, table: Option<&str>) -> FittedFeature {
+    let kind = if max_len.is_some() { Kind::Sequence } else { Kind::Categorical };
+    let feature = Feature {
+        name: name.into(),
+        side,
+        kind,
+        value_type: ValueType::Int,
+        column: None,
+        encoder: Encoder::Hash { buckets: 3, seed: 0 },
+        embedding: Some(4),
+        table: table.map(str::to_owned),
+        max_len,
+    };
+    FittedFeature { feature, state: EncoderState::Stateless }
+}
+
+fn numeric(name: &str, side: Side) -> FittedFeature {
+    let mut fitted = coded(name, side, None, None);
+    fitted.feature.kind = Kind::Numeric;
+    fitted.feature.encoder = Encoder::None;
+    fitted.feature.embedding = None;
+    fitted
+}
+
+fn tasks() -> Vec<Task> {
+    let task = |name: &str, given: Option<&str>, weight: f32| Task {
+        name: name.into(),
+        label: name.into(),
+        given: given.map(str::to_owned),
+        weight,
+        potential_label: None,
+        oracle: None,
+    };
+    vec![task("ctr", None, 1.0), task("cvr", Some("ctr"), 0.5)]
+}
+
+fn derived() -> Vec<Derived> {
+    vec![Derived {
+        name: "ctcvr".into(),
+        product: vec!["ctr".into(), "cvr".into()],
+        label: "conversion".into(),
+    }]
+}
+
+fn model(kind: ModelKind) -> ModelConfig {
+    ModelConfig { kind, bottom: vec![7, 6], experts: 3, expert: vec![7, 6], gate: vec![], tower: vec![5] }
+}
+
+/// The rows that models read: recent 4, city 4, hour 1; product 4, price 1.
+const WIDTH: usize = 14;
+/// Two tables of 5 × 4.
+const TABLES: usize = 2 * 5 * 4;
+
+fn layer(inputs: usize, outputs: usize) -> usize {
+    inputs * outputs + outputs
+}
+
+fn parameter_count(graph: &Graph) -> usize {
+    graph.parameters().iter().map(|parameter| parameter.dims.iter().product::<usize>()).sum()
+}
+
+#[track_caller]
+fn check(model: &ModelConfig, parameters: usize) {
+    let graph = forward(&features(), &tasks(), &derived(), model).unwrap();
+    assert_eq!(parameter_count(&graph), parameters);
+
+    let inputs: Vec<_> = graph
+        .inputs()
+        .map(|(name, id)| {
+            let fact = graph.fact(id);
+            assert_eq!(fact.level, Level::Candidate);
+            (name, fact.element, fact.dims.clone())
+        })
+        .collect();
+    let expected = [
+        ("product", ElementType::I32, vec![]),
+        ("city", ElementType::I32, vec![]),
+        ("price", ElementType::F32, vec![]),
+        ("recent", ElementType::I32, vec![6]),
+        ("hour", ElementType::F32, vec![]),
+    ];
+    assert_eq!(inputs, expected);
+
+    let outputs: Vec<_> = graph.outputs().iter().map(|(name, id)| (name.as_str(), graph.fact(*id))).collect();
+    for (_, fact) in &outputs {
+        assert_eq!((fact.level, fact.dims.as_slice()), (Level::Candidate, [].as_slice()));
+    }
+    let outputs: Vec<_> = outputs.iter().map(|(name, _)| *name).collect();
+    assert_eq!(outputs, ["ctr", "cvr", "ctcvr"]);
+
+    let is_request = |name: &str| ["city", "recent", "hour"].contains(&name);
+    let split = passes::user_once(&graph, &is_request).unwrap();
+    assert_same_function(&graph, &split, &is_request);
+    let wide_rows = split.nodes().iter().filter(|node| node.fact.dims == [WIDTH]).count();
+    assert_eq!(wide_rows, 0, "the rows of both levels are never joined");
+
+    // The same weights give the same scores in training, and the graph without losses is the
+    // forward graph.
+    let trained = training(&features(), &tasks(), &derived(), model).unwrap();
+    assert_eq!(parameter_count(&trained), parameters);
+    let pruned = passes::prune(&trained, &outputs).unwrap();
+    assert_same_function(&graph, &pruned, &|_| false);
+    let split = passes::user_once(&trained, &is_request).unwrap();
+    assert_same_function(&trained, &split, &is_request);
+}
+
+#[test]
+fn shared_bottom_has_one_bottom_and_two_towers() {
+    let towers = 2 * (layer(6, 5) + layer(5, 1));
+    check(&model(ModelKind::SharedBottom), TABLES + layer(WIDTH, 7) + layer(7, 6) + towers);
+}
+
+#[test]
+fn esmm_has_two_whole_towers() {
+    let tower = layer(WIDTH, 7) + layer(7, 6) + layer(6, 5) + layer(5, 1);
+    check(&model(ModelKind::Esmm), TABLES + 2 * tower);
+}
+
+#[test]
+fn mmoe_has_experts_gates_and_towers() {
+    let experts = 3 * (layer(WIDTH, 7) + layer(7, 6));
+    let towers = 2 * (layer(6, 5) + layer(5, 1));
+    check(&model(ModelKind::Mmoe), TABLES + experts + 2 * layer(WIDTH, 3) + towers);
+
+    let mut deep = model(ModelKind::Mmoe);
+    deep.gate = vec![8];
+    deep.tower = vec![];
+    let towers = 2 * layer(6, 1);
+    check(&deep, TABLES + experts + 2 * (layer(WIDTH, 8) + layer(8, 3)) + towers);
+}
+
+#[test]
+fn parameters_have_the_names_of_their_parts() {
+    let names = |kind| -> Vec<String> {
+        let graph = forward(&features(), &tasks(), &derived(), &model(kind)).unwrap();
+        graph.parameters().iter().map(|parameter| parameter.name.clone()).collect()
+    };
+    let layers = |prefix: &str, count: usize| -> Vec<String> {
+        let layer = |layer| [format!("{prefix}.{layer}.weight"), format!("{prefix}.{layer}.bias")];
+        (0..count).flat_map(layer).collect()
+    };
+    let tables = ["embedding.product".to_owned(), "embedding.city".to_owned()];
+    let shared: Vec<_> = tables
+        .clone()
+        .into_iter()
+        .chain(layers("bottom", 2))
+        .chain(layers("tower.ctr", 2))
+        .chain(layers("tower.cvr", 2))
+        .collect();
+    assert_eq!(names(ModelKind::SharedBottom), shared);
+    let esmm: Vec<_> =
+        tables.clone().into_iter().chain(layers("tower.ctr", 4)).chain(layers("tower.cvr", 4)).collect();
+    assert_eq!(names(ModelKind::Esmm), esmm);
+    let mmoe: Vec<_> = tables
+        .into_iter()
+        .chain((0..3).flat_map(|expert| layers(&format!("expert.{expert}"), 2)))
+        .chain(layers("gate.ctr", 1))
+        .chain(layers("tower.ctr", 2))
+        .chain(layers("gate.cvr", 1))
+        .chain(layers("tower.cvr", 2))
+        .collect();
+    assert_eq!(names(ModelKind::Mmoe), mmoe);
+}
+
+/// Scores of a forward graph and losses of its training graph, with the losses written out again
+/// from the scores.
+#[track_caller]
+fn check_losses(kind: ModelKind) {
+    let graph = training(&features(), &tasks(), &derived(), &model(kind)).unwrap();
+    let rows = 6;
+    let mut values = Values::new();
+    for (name, id) in graph.inputs() {
+        let fact = graph.fact(id);
+        let mut value = pseudo_random(name, rows * fact.row_len());
+        if fact.element == ElementType::I32 {
+            value.iter_mut().for_each(|x| *x = ((*x + 0.5) * 5.0).floor());
+        }
+        values.insert(name.to_owned(), value);
+    }
+    let clicks = vec![1.0, 0.0, 1.0, 1.0, 0.0, 0.0];
+    let conversions = vec![1.0, 0.0, 0.0, 1.0, 0.0, 0.0];
+    values.insert("label.ctr".into(), clicks.clone());
+    values.insert("label.cvr".into(), conversions.clone());
+    values.insert("weight.ctr".into(), vec![1.0; rows]);
+    values.insert("weight.cvr".into(), clicks.clone());
+    let found = evaluate(&graph, &values, rows, rows);
+
+    let entropy = |p: &[f64], y: &[f64], keep: &dyn Fn(usize) -> bool| {
+        let kept: Vec<f64> = (0..rows)
+            .filter(|row| keep(*row))
+            .map(|row| -(y[row] * p[row].ln() + (1.0 - y[row]) * (1.0 - p[row]).ln()))
+            .collect();
+        kept.iter().sum::<f64>() / kept.len() as f64
+    };
+    let ctr = entropy(&found["ctr"], &clicks, &|_| true);
+    let cvr = match kind {
+        ModelKind::Esmm => entropy(&found["ctcvr"], &conversions, &|_| true),
+        ModelKind::SharedBottom | ModelKind::Mmoe => {
+            entropy(&found["cvr"], &conversions, &|row| clicks[row] == 1.0)
+        }
+    };
+    for (name, expected) in [("loss.ctr", ctr), ("loss.cvr", cvr), ("loss", ctr + 0.5 * cvr)] {
+        let found = found[name][0];
+        assert!((found - expected).abs() < 1e-12, "{name}: {found}, expected {expected}");
+    }
+    for row in 0..rows {
+        assert_eq!(found["ctcvr"][row], found["ctr"][row] * found["cvr"][row]);
+    }
+}
+
+#[test]
+fn tasks_lose_over_their_sample_space() {
+    check_losses(ModelKind::SharedBottom);
+    check_losses(ModelKind::Mmoe);
+}
+
+#[test]
+fn esmm_loses_over_all_impressions() {
+    check_losses(ModelKind::Esmm);
+}
+
+#[track_caller]
+fn check_refused(result: Result<Graph, NnError>, message: &str) {
+    let error = result.expect_err("this must be refused").to_string();
+    assert!(error.contains(message), "{error}");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_name() {
+    let mmoe = model(ModelKind::Mmoe);
+    check_refused(forward(&[], &tasks(), &[], &mmoe), "at least one feature");
+    check_refused(forward(&features(), &[], &[], &mmoe), "at least one task");
+
+    let mut wider = features();
+    wider[3].feature.embedding = Some(8);
+    check_refused(
+        forward(&wider, &tasks(), &[], &mmoe),
+        "feature 'recent': shares table 'product' of [5, 4] but needs [5, 8]",
+    );
+    let mut unfitted = features();
+    unfitted[1].feature.encoder = Encoder::Vocab { min_count: 1, oov_buckets: 1 };
+    check_refused(forward(&unfitted, &tasks(), &[], &mmoe), "feature 'city': has no codes");
+
+    let one_task = &tasks()[..1];
+    check_refused(
+        forward(&features(), one_task, &[], &model(ModelKind::Esmm)),
+        "model esmm: needs exactly two tasks",
+    );
+    check_refused(
+        forward(&features(), one_task, &derived(), &mmoe),
+        "derived output 'ctcvr': 'cvr' is not a task",
+    );
+    let mut no_experts = mmoe;
+    no_experts.experts = 0;
+    check_refused(forward(&features(), &tasks(), &[], &no_experts), "at least one expert");
+}

@@ -1,0 +1,55 @@
+//! What can be wrong with an export.
+
+/// A graph or values that cannot be written as ONNX.
+#[derive(Debug, thiserror::Error)]
+pub enum OnnxError {
+    /// A loss, a derivative, or a form that no file needs.
+    #[error("node {node} ({op}) has no ONNX form: {message}")]
+    Unsupported {
+        /// Index of the node.
+        node: usize,
+        /// Its operation.
+        op: &'static str,
+        /// Why, and what to do.
+        message: &'static str,
+    },
+    /// No values were given for a parameter.
+    #[error("parameter '{name}' has no values; give the values of every parameter of the graph")]
+    MissingValues {
+        /// Name of the parameter.
+        name: String,
+    },
+    /// A parameter has the wrong number of values.
+    #[error(
+        "parameter '{name}' needs {expected} values, found {found}; were they trained for another model?"
+    )]
+    WrongLength {
+        /// Name of the parameter.
+        name: String,
+        /// Product of its dimensions.
+        expected: usize,
+        /// Values given.
+        found: usize,
+    },
+    /// Two values of one file would have one name.
+    #[error("the name '{name}' stands for two values; rename the feature, output or parameter")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// Two files that share external weights disagree about a tensor.
+    #[error("external tensor '{name}' has two contents; export both files from the same values")]
+    ExternalConflict {
+        /// Name of the tensor.
+        name: String,
+    },
+    /// The graph has nothing to return.
+    #[error("the graph has no output; name at least one")]
+    NoOutput,
+    /// A protobuf file ends at 2 GiB.
+    #[error("the file would have {bytes} bytes, and ONNX files end at 2147483647; make the layers narrower")]
+    TooLarge {
+        /// Size in bytes, external weights aside.
+        bytes: usize,
+    },
+}

@@ -1,0 +1,28 @@
+//! Writes a graph and its parameters as an ONNX file.
+//!
+//! [`export`] maps every op of the graph to ONNX operators that ONNX Runtime runs fast, and gives
+//! the file's bytes: the same graph and values give the same bytes. Inputs and outputs keep their
+//! names; rows are the symbolic dimensions [`REQUESTS`] and [`CANDIDATES`]. Embedding tables and
+//! other large tensors go into one [`ExternalWeights`] that several files share: ONNX Runtime maps
+//! it into memory, so that sessions and processes share its pages.
+//!
+//! Losses and derivatives have no place in a served model: they are refused, and
+//! `gatefold_graph::passes::prune` removes them.
+//!
+//! This crate does not know ONNX Runtime: forms were chosen by measuring, and the tests look at
+//! structure.
+//!
+//! # Forms chosen
+//! A product and the sum that follows it become one `Gemm`; in a user-once graph the request part
+//! is the `C` of the candidate part's `Gemm`. `Mix` is a product of the gate with the stacked
+//! experts, and gates of the same experts share the stack.
+
+mod builder;
+mod error;
+mod export;
+mod external;
+mod ops;
+
+pub use error::OnnxError;
+pub use export::{CANDIDATES, ExportOptions, IR_VERSION, OPSET, REQUESTS, export};
+pub use external::{EXTERNAL_FROM_BYTES, ExternalWeights};

@@ -1,0 +1,154 @@
+//! The ONNX form of every op.
+
+use gatefold_graph::{Level, NodeId, Op};
+use gatefold_proto::onnx::tensor_proto::DataType;
+
+use crate::{OnnxError, builder::int, export::Exporter};
+
+impl Exporter<'_, '_, '_> {
+    /// Writes the operators of one node.
+    pub(crate) fn write(&mut self, id: NodeId) -> Result<(), OnnxError> {
+        let node = self.graph.node(id);
+        let refuse = |message| Err(OnnxError::Unsupported { node: id.0, op: node.op.name(), message });
+        match &node.op {
+            // Named by the graph, or brought in by the first node that reads it.
+            Op::Input { .. } | Op::Parameter(_) => Ok(()),
+            Op::Lookup | Op::Expand => self.simple("Gather", id),
+            Op::LookupMean => self.lookup_mean(id),
+            Op::Concat => self.concat(id),
+            Op::SliceColumns { start, end } => {
+                let start = self.builder.integers(&[*start as i64])?;
+                let end = self.builder.integers(&[*end as i64])?;
+                let last = self.builder.integers(&[-1])?;
+                self.with_operands("Slice", id, &[&start, &end, &last])
+            }
+            Op::SliceRows { .. } => {
+                if matches!(self.graph.node(node.inputs[0]).op, Op::Parameter(_) | Op::SliceRows { .. }) {
+                    return Ok(());
+                }
+                refuse("only rows of a parameter can be taken; take them before computing with it")
+            }
+            Op::MatMul if self.fused.contains(&id) => Ok(()),
+            Op::MatMul => self.simple("Gemm", id),
+            Op::Add => self.add(id),
+            Op::Mul => self.simple("Mul", id),
+            Op::Relu => self.simple("Relu", id),
+            Op::Sigmoid => self.simple("Sigmoid", id),
+            // The last axis is the default.
+            Op::Softmax => self.simple("Softmax", id),
+            Op::Squeeze => {
+                let last = self.builder.integers(&[-1])?;
+                self.with_operands("Squeeze", id, &[&last])
+            }
+            Op::Mix if node.fact.level == Level::Constant => refuse("a mix of constants has no rows"),
+            Op::Mix => self.mix(id),
+            Op::Scale(factor) => {
+                let factor = self.builder.number(*factor)?;
+                self.with_operands("Mul", id, &[&factor])
+            }
+            Op::BceWithLogits | Op::Bce => {
+                refuse("a loss is not served; prune the graph to its forward outputs")
+            }
+            Op::Gradient(_) => refuse("a derivative is not served; prune the graph to its forward outputs"),
+        }
+    }
+
+    /// One operator on the node's inputs.
+    fn simple(&mut self, operator: &str, id: NodeId) -> Result<(), OnnxError> {
+        self.with_operands(operator, id, &[])
+    }
+
+    /// One operator on the node's inputs and further constants.
+    fn with_operands(&mut self, operator: &str, id: NodeId, more: &[&str]) -> Result<(), OnnxError> {
+        let mut operands = Vec::new();
+        for input in &self.graph.node(id).inputs {
+            operands.push(self.operand(*input)?);
+        }
+        let operands: Vec<&str> = operands.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        self.builder.node(operator, &operands, &self.names[id.0], Vec::new())
+    }
+
+    /// Sum of the looked-up rows (padding adds the zero row) by the number of codes above 0.
+    fn lookup_mean(&mut self, id: NodeId) -> Result<(), OnnxError> {
+        let inputs = &self.graph.node(id).inputs;
+        let (table, codes) = (self.operand(inputs[0])?, self.operand(inputs[1])?);
+        let name = self.names[id.0].clone();
+        let part = |part: &str| format!("{name}/{part}");
+        let (rows, sum) = (part("rows"), part("sum"));
+        let (present, ones, count, at_least_one) =
+            (part("present"), part("ones"), part("count"), part("divisor"));
+        let padding = self.builder.code(0)?;
+        let one = self.builder.number(1.0)?;
+        // Axes from the end, so that the form holds with and without rows.
+        let row_axis = self.builder.integers(&[-2])?;
+        let code_axis = self.builder.integers(&[-1])?;
+        let build = &mut self.builder;
+        build.node("Gather", &[&table, &codes], &rows, Vec::new())?;
+        build.node("ReduceSum", &[&rows, &row_axis], &sum, vec![int("keepdims", 0)])?;
+        build.node("Greater", &[&codes, &padding], &present, Vec::new())?;
+        build.node("Cast", &[&present], &ones, vec![int("to", DataType::Float as i64)])?;
+        build.node("ReduceSum", &[&ones, &code_axis], &count, vec![int("keepdims", 1)])?;
+        build.node("Max", &[&count, &one], &at_least_one, Vec::new())?;
+        build.node("Div", &[&sum, &at_least_one], &name, Vec::new())
+    }
+
+    /// Joins along the last axis, which single numbers get first.
+    fn concat(&mut self, id: NodeId) -> Result<(), OnnxError> {
+        let name = self.names[id.0].clone();
+        let mut parts = Vec::new();
+        for (index, input) in self.graph.node(id).inputs.iter().enumerate() {
+            let operand = self.operand(*input)?;
+            if !self.graph.fact(*input).dims.is_empty() {
+                parts.push(operand);
+                continue;
+            }
+            let last = self.builder.integers(&[-1])?;
+            let column = format!("{name}/column.{index}");
+            self.builder.node("Unsqueeze", &[&operand, &last], &column, Vec::new())?;
+            parts.push(column);
+        }
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        self.builder.node("Concat", &parts, &name, vec![int("axis", -1)])
+    }
+
+    /// A sum, together with the product that it takes in: `x·W + C`.
+    fn add(&mut self, id: NodeId) -> Result<(), OnnxError> {
+        let inputs = &self.graph.node(id).inputs;
+        let Some(place) = inputs.iter().position(|input| self.fused.contains(input)) else {
+            return self.simple("Add", id);
+        };
+        let product = &self.graph.node(inputs[place]).inputs;
+        let x = self.operand(product[0])?;
+        let weight = self.operand(product[1])?;
+        let term = self.operand(inputs[1 - place])?;
+        self.builder.node("Gemm", &[&x, &weight, &term], &self.names[id.0], Vec::new())
+    }
+
+    /// `[1, e] × [e, d]` in each row; the experts are stacked once for all gates that mix them.
+    fn mix(&mut self, id: NodeId) -> Result<(), OnnxError> {
+        let name = self.names[id.0].clone();
+        let node = self.graph.node(id);
+        let (gate, experts) = (self.operand(node.inputs[0])?, &node.inputs[1..]);
+        let stack = match self.stacks.get(experts) {
+            Some(stack) => stack.clone(),
+            None => {
+                let mut rows = Vec::new();
+                for expert in experts {
+                    rows.push(self.operand(*expert)?);
+                }
+                let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+                let (joined, stack) = (format!("{name}/joined"), format!("{name}/stack"));
+                let shape = self.builder.integers(&[-1, experts.len() as i64, node.fact.dims[0] as i64])?;
+                self.builder.node("Concat", &rows, &joined, vec![int("axis", -1)])?;
+                self.builder.node("Reshape", &[&joined, &shape], &stack, Vec::new())?;
+                self.stacks.insert(experts.to_vec(), stack.clone());
+                stack
+            }
+        };
+        let middle = self.builder.integers(&[1])?;
+        let (row, product) = (format!("{name}/gate"), format!("{name}/product"));
+        self.builder.node("Unsqueeze", &[&gate, &middle], &row, Vec::new())?;
+        self.builder.node("MatMul", &[&row, &stack], &product, Vec::new())?;
+        self.builder.node("Squeeze", &[&product, &middle], &name, Vec::new())
+    }
+}

@@ -1,0 +1,19 @@
+//! The Rust of the files in `proto/`, generated when this crate is built. No logic lives here.
+
+#![allow(missing_docs, clippy::all, reason = "generated code; what it means is said in the .proto files")]
+
+/// The ONNX file format, as far as Gatefold writes and reads it.
+pub mod onnx {
+    include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
+}
+
+/// The public gRPC API.
+pub mod ranking {
+    /// Version 1: package `gatefold.ranking.v1`.
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/gatefold.ranking.v1.rs"));
+
+        /// The descriptor set of this package, for gRPC reflection.
+        pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ranking_descriptors.bin"));
+    }
+}
