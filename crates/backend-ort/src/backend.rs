@@ -1,0 +1,299 @@
+//! One session of ONNX Runtime as a backend.
+
+use std::path::{Path, PathBuf};
+
+use gatefold_engine::{Backend, BackendError, BackendLoader, Bundle, GraphForm};
+use gatefold_features::{FeatureBatch, FeatureColumn};
+use ort::{
+    environment::Environment,
+    logging::LogLevel,
+    session::{
+        HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue,
+        builder::{GraphOptimizationLevel, SessionBuilder},
+    },
+    value::{PrimitiveTensorElementType, TensorRef},
+};
+
+use crate::{
+    OrtError,
+    bind::{self, Source},
+    library, prune,
+};
+
+/// How models are run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrtSettings {
+    /// The library; looked for where [`crate::find_library`] says when not given.
+    pub library: Option<PathBuf>,
+    /// Threads that compute one batch, the caller's included. One is best where several workers
+    /// share the cores; more shorten a lone large batch.
+    pub intra_threads: usize,
+}
+
+impl Default for OrtSettings {
+    fn default() -> Self {
+        Self { library: None, intra_threads: 1 }
+    }
+}
+
+/// Opens sessions. The library is loaded once a process, by the first loader.
+#[derive(Clone, Debug)]
+pub struct OrtLoader {
+    environment: Environment,
+    library: PathBuf,
+    intra_threads: usize,
+}
+
+impl OrtLoader {
+    /// Finds and loads ONNX Runtime. Call it early in a program, before other threads run: it sets
+    /// an environment variable that keeps the library from sending telemetry.
+    ///
+    /// # Errors
+    /// When the library is not found, does not load or is too old, or another one is in use.
+    pub fn new(settings: OrtSettings) -> Result<OrtLoader, OrtError> {
+        if settings.intra_threads == 0 {
+            return Err(OrtError::Setup("intra_threads must be at least 1, found 0".into()));
+        }
+        let library = library::find_library(settings.library.as_deref())?;
+        let environment = library::environment(&library)?;
+        Ok(OrtLoader { environment, library, intra_threads: settings.intra_threads })
+    }
+
+    /// The library in use.
+    pub fn library(&self) -> &Path {
+        &self.library
+    }
+
+    /// Opens a bundle's graph and checks it against the manifest.
+    ///
+    /// # Errors
+    /// When the file is no ONNX graph, or its inputs and outputs are not those of the manifest.
+    pub fn open_backend(&self, bundle: &Bundle, form: GraphForm) -> Result<OrtBackend, OrtError> {
+        let Some(graph) = bundle.graph(form) else {
+            return Err(OrtError::NoUserOnce { bundle: bundle.path().to_path_buf() });
+        };
+        let file = bundle.path().join(&graph.file);
+        let not_onnx = |reason: String| OrtError::NotOnnx { file: file.clone(), reason };
+        let setup = |error: ort::Error<_>| OrtError::Setup(error.to_string());
+        let session = self.builder().map_err(setup)?.commit_from_file(&file);
+        let session = session.map_err(|error| not_onnx(error.to_string()))?;
+        let names = bind::outputs(&file, &session, bundle)?;
+        let sources = bind::inputs(&file, &session, bundle, graph, false)?;
+        let whole = Bound::new(session, sources, None);
+        let mut bounds = Vec::new();
+        let bytes = std::fs::read(&file).map_err(|error| not_onnx(error.to_string()))?;
+        for (output, name) in names.iter().enumerate() {
+            let Some(pruned) = prune::prune(&bytes, &[name]).filter(|pruned| pruned.share <= WORTHWHILE)
+            else {
+                continue;
+            };
+            let mut builder = self
+                .builder()
+                .and_then(|builder| {
+                    let folder = bundle.path().to_string_lossy();
+                    Ok(builder.with_config_entry(EXTERNAL_DATA_FOLDER, folder)?)
+                })
+                .map_err(setup)?;
+            let session =
+                builder.commit_from_memory(&pruned.model).map_err(|error| not_onnx(error.to_string()))?;
+            let sources = bind::inputs(&file, &session, bundle, graph, true)?;
+            bounds.push(Bound::new(session, sources, Some(output)));
+        }
+        bounds.push(whole);
+        Ok(OrtBackend { bounds, names })
+    }
+
+    fn builder(&self) -> Result<SessionBuilder, ort::Error> {
+        let builder = Session::builder(&self.environment)?
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_intra_threads(self.intra_threads)?
+            .with_inter_threads(1)?
+            .with_intra_op_spinning(false)?
+            .with_inter_op_spinning(false)?
+            .with_memory_pattern(false)?
+            .with_log_level(LogLevel::Warning)?;
+        Ok(builder)
+    }
+}
+
+impl BackendLoader for OrtLoader {
+    fn open(&self, bundle: &Bundle, form: GraphForm) -> Result<Box<dyn Backend>, BackendError> {
+        Ok(Box::new(self.open_backend(bundle, form)?))
+    }
+}
+
+/// An output gets a cut of the graph to itself where that leaves out at least a tenth of the work:
+/// a session costs memory, and what a small tower saves would not be seen.
+const WORTHWHILE: f64 = 0.9;
+
+/// Session option that says where external data lies, for a graph that is not read from a file.
+const EXTERNAL_DATA_FOLDER: &str = "session.model_external_initializers_file_folder_path";
+
+/// Choices of outputs that are kept; a model has few outputs, and a client asks for the same ones.
+const KEPT_SELECTIONS: usize = 32;
+
+/// One bundle's graph, ready to run, with cuts of it for single outputs.
+pub struct OrtBackend {
+    /// Cuts first, the whole graph last.
+    bounds: Vec<Bound>,
+    /// Names of the outputs, in the manifest's order.
+    names: Vec<String>,
+}
+
+/// A session and the buffers it is fed from.
+struct Bound {
+    session: Session,
+    /// Of its inputs, in its order.
+    sources: Vec<Source>,
+    /// The only output it has; all of them where `None`.
+    only: Option<usize>,
+    /// Run options for each choice of outputs seen so far.
+    selections: Vec<(Vec<usize>, RunOptions<HasSelectedOutputs>)>,
+    /// One an input, for values that cannot be taken as they are.
+    scratch: Vec<Scratch>,
+}
+
+#[derive(Default)]
+struct Scratch {
+    codes: Vec<i32>,
+    numbers: Vec<f32>,
+}
+
+impl Backend for OrtBackend {
+    fn run(&mut self, batch: &FeatureBatch, outputs: &[usize]) -> Result<Vec<Vec<f32>>, BackendError> {
+        if let Some(output) = outputs.iter().find(|output| **output >= self.names.len()) {
+            return Err(BackendError::Batch(format!("output {output} of {} is asked for", self.names.len())));
+        }
+        let names = &self.names;
+        let fits = |bound: &&mut Bound| bound.only.is_none_or(|only| outputs == [only]);
+        let bound = self.bounds.iter_mut().find(fits);
+        bound.ok_or_else(|| BackendError::Run("no session is open".into()))?.run(batch, outputs, names)
+    }
+}
+
+impl Bound {
+    fn new(session: Session, sources: Vec<Source>, only: Option<usize>) -> Bound {
+        let scratch = sources.iter().map(|_| Scratch::default()).collect();
+        Bound { session, sources, only, selections: Vec::new(), scratch }
+    }
+
+    fn run(
+        &mut self,
+        batch: &FeatureBatch,
+        outputs: &[usize],
+        names: &[String],
+    ) -> Result<Vec<Vec<f32>>, BackendError> {
+        let failed = |error: ort::Error| BackendError::Run(error.to_string());
+        let selection = self.selection(outputs, names).map_err(failed)?;
+        let mut values: Vec<SessionInputValue<'_>> = Vec::with_capacity(self.sources.len());
+        // Where every request has one candidate there is nothing to expand.
+        let one_to_one = batch.requests == batch.candidates
+            && batch.request_of.iter().enumerate().all(|(candidate, request)| candidate == *request as usize);
+        for (source, scratch) in self.sources.iter().zip(&mut self.scratch) {
+            values.push(match *source {
+                Source::RequestOf => {
+                    scratch.codes.clear();
+                    scratch.codes.extend(batch.request_of.iter().map(|request| *request as i32));
+                    tensor(None, &scratch.codes)?
+                }
+                Source::Feature { column, expand, width } => {
+                    let expand = (expand && !one_to_one).then_some(batch.request_of.as_slice());
+                    let column = batch
+                        .columns
+                        .get(column)
+                        .ok_or_else(|| BackendError::Batch(format!("it has no column {column}")))?;
+                    feature(column, width, expand, scratch)?
+                }
+            });
+        }
+        let (_, options) = &self.selections[selection];
+        let results = self.session.run_with_options(values.as_slice(), options).map_err(failed)?;
+        let mut scores = Vec::with_capacity(outputs.len());
+        for (_, value) in results.iter() {
+            let (_, column) = value.try_extract_tensor::<f32>().map_err(failed)?;
+            if column.len() != batch.candidates {
+                let (found, expected) = (column.len(), batch.candidates);
+                return Err(BackendError::Run(format!(
+                    "the graph gave {found} scores for {expected} candidates"
+                )));
+            }
+            scores.push(column.to_vec());
+        }
+        Ok(scores)
+    }
+
+    /// Position among `selections` of the options that select `outputs`.
+    fn selection(&mut self, outputs: &[usize], names: &[String]) -> Result<usize, ort::Error> {
+        if let Some(found) = self.selections.iter().position(|(selected, _)| selected == outputs) {
+            return Ok(found);
+        }
+        let selector =
+            outputs.iter().fold(OutputSelector::no_default(), |all, output| all.with(&names[*output]));
+        if self.selections.len() == KEPT_SELECTIONS {
+            self.selections.clear();
+        }
+        self.selections.push((outputs.to_vec(), RunOptions::new()?.with_outputs(selector)));
+        Ok(self.selections.len() - 1)
+    }
+}
+
+/// A feature's column as the graph wants it: as it is, or one row a candidate.
+fn feature<'v>(
+    column: &'v FeatureColumn,
+    width: Option<usize>,
+    expand: Option<&[u32]>,
+    scratch: &'v mut Scratch,
+) -> Result<SessionInputValue<'v>, BackendError> {
+    match (column, width) {
+        (FeatureColumn::Codes { width, data }, wanted) if *width == wanted.unwrap_or(1) => {
+            let data = expanded(data, *width, expand, &mut scratch.codes)?;
+            tensor(wanted, data)
+        }
+        (FeatureColumn::Numbers(data), None) => {
+            tensor(None, expanded(data, 1, expand, &mut scratch.numbers)?)
+        }
+        _ => Err(BackendError::Batch("a column has another kind or width than its feature".into())),
+    }
+}
+
+/// `data` itself, or its rows `rows` copied into `scratch`.
+fn expanded<'v, T: Copy>(
+    data: &'v [T],
+    width: usize,
+    rows: Option<&[u32]>,
+    scratch: &'v mut Vec<T>,
+) -> Result<&'v [T], BackendError> {
+    let Some(rows) = rows else { return Ok(data) };
+    scratch.clear();
+    scratch.reserve(rows.len() * width);
+    for row in rows {
+        let start = *row as usize * width;
+        let row = data
+            .get(start..start + width)
+            .ok_or_else(|| BackendError::Batch(format!("request row {row} is beyond a column's end")))?;
+        scratch.extend_from_slice(row);
+    }
+    Ok(scratch)
+}
+
+/// A tensor over `data`, with a second dimension where `width` is given.
+fn tensor<'v, T>(width: Option<usize>, data: &'v [T]) -> Result<SessionInputValue<'v>, BackendError>
+where
+    T: PrimitiveTensorElementType + Clone + std::fmt::Debug + 'static,
+{
+    let made = match width {
+        Some(width) => TensorRef::from_array_view(([data.len() / width.max(1), width], data)),
+        None => TensorRef::from_array_view(([data.len()], data)),
+    };
+    made.map(SessionInputValue::from).map_err(|error| BackendError::Run(error.to_string()))
+}
+
+impl std::fmt::Debug for OrtBackend {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("OrtBackend")
+            .field("outputs", &self.names)
+            .field("sessions", &self.bounds.len())
+            .finish()
+    }
+}

@@ -1,0 +1,330 @@
+//! The engine: models by name and version, admission, and the worker threads.
+
+mod admit;
+mod instance;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+pub(crate) use instance::Instance;
+pub use instance::{LoadError, Prepared};
+
+use crate::{
+    BackendLoader, Bundle, EngineSettings, ModelState, ModelVersion, Observer, ScoreError, ScoreJob,
+    ScoreReply, SettingsError,
+    scheduler::{Limits, Scheduler},
+    worker,
+};
+
+/// Scores candidates with the models that are installed in it. Cheap to clone; all clones are one
+/// engine.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+/// A model version that takes traffic.
+#[derive(Clone, Debug)]
+pub struct ModelInfo {
+    /// Name and version.
+    pub model: ModelVersion,
+    /// Its bundle.
+    pub bundle: Arc<Bundle>,
+    /// Whether this version is the one used where a job names none.
+    pub current: bool,
+    /// When it began to take traffic.
+    pub since: std::time::SystemTime,
+    /// Candidates waiting in its queue.
+    pub waiting_rows: usize,
+}
+
+/// How a shutdown went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Requests that had to be turned away because the time limit passed.
+    pub abandoned: usize,
+    /// Whether every worker has ended; otherwise a batch was still running at the time limit.
+    pub complete: bool,
+}
+
+pub(crate) struct Shared {
+    pub(crate) settings: EngineSettings,
+    pub(crate) observer: Arc<dyn Observer>,
+    loader: Arc<dyn BackendLoader>,
+    /// Versions by model; the highest version is current.
+    models: RwLock<BTreeMap<String, BTreeMap<u64, Arc<Served>>>>,
+    scheduler: Mutex<Scheduler>,
+    /// Told when a worker may have something to do.
+    pub(crate) work: Condvar,
+    /// Told when a batch has ended or a lane has gone, where somebody waits for that.
+    progress: Condvar,
+    progress_waiters: AtomicUsize,
+    workers: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// A model version and its lane.
+pub(crate) struct Served {
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) lane: u64,
+    since: std::time::SystemTime,
+}
+
+impl Engine {
+    /// Starts the worker threads. Models are added with [`Engine::install`].
+    ///
+    /// # Errors
+    /// When the settings contradict each other, or no thread can be started.
+    pub fn start(
+        settings: EngineSettings,
+        loader: Arc<dyn BackendLoader>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Engine, SettingsError> {
+        settings.check()?;
+        let limits = Limits {
+            queue_rows: settings.queue_rows,
+            batch_rows: settings.batch_rows,
+            batch_delay: settings.batch_delay,
+        };
+        let count = settings.workers;
+        let shared = Arc::new(Shared {
+            settings,
+            observer,
+            loader,
+            models: RwLock::new(BTreeMap::new()),
+            scheduler: Mutex::new(Scheduler::new(limits)),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+            progress_waiters: AtomicUsize::new(0),
+            workers: Mutex::new(Vec::new()),
+        });
+        let engine = Engine { shared: shared.clone() };
+        for index in 0..count {
+            let shared = shared.clone();
+            let spawned = std::thread::Builder::new()
+                .name(format!("score-{index}"))
+                .spawn(move || worker::run(&shared))
+                .map_err(|error| {
+                    SettingsError(format!("cannot start worker thread {index} of {count}: {error}"))
+                })?;
+            engine.shared.lock_workers().push(spawned);
+        }
+        Ok(engine)
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &EngineSettings {
+        &self.shared.settings
+    }
+
+    /// Opens one backend a worker for `bundle` and replays the golden rows on each. The model takes
+    /// no traffic yet: this may take long, and disturbs nothing.
+    ///
+    /// # Errors
+    /// When a backend cannot be opened, or does not give the golden scores.
+    pub fn prepare(&self, bundle: Bundle) -> Result<Prepared, LoadError> {
+        Prepared::new(bundle, self.shared.loader.clone(), &self.shared.settings)
+    }
+
+    /// Lets a prepared model take traffic; if the same version was there, that one drains.
+    pub fn install(&self, prepared: Prepared) -> ModelVersion {
+        let Prepared { instance, backends, .. } = prepared;
+        let model = instance.model.clone();
+        let lane = self.shared.lock().add(instance.clone(), backends);
+        let served = Arc::new(Served { instance, lane, since: std::time::SystemTime::now() });
+        let replaced = {
+            let mut models = self.shared.models.write().unwrap_or_else(PoisonError::into_inner);
+            models.entry(model.name.to_string()).or_default().insert(model.version, served)
+        };
+        if let Some(replaced) = replaced {
+            self.shared.retire(replaced.lane);
+        }
+        self.shared.observer.model(&model, &ModelState::Serving);
+        model
+    }
+
+    /// Takes a version out of traffic and waits until its queue is drained, `limit` at most.
+    /// Whether it has drained; if not it goes on doing so.
+    pub fn retire(&self, name: &str, version: u64, limit: Duration) -> bool {
+        let removed = {
+            let mut models = self.shared.models.write().unwrap_or_else(PoisonError::into_inner);
+            let removed = models.get_mut(name).and_then(|versions| versions.remove(&version));
+            models.retain(|_, versions| !versions.is_empty());
+            removed
+        };
+        let Some(served) = removed else { return true };
+        let model = served.instance.model.clone();
+        self.shared.observer.model(&model, &ModelState::Draining);
+        self.shared.retire(served.lane);
+        let drained = self.shared.wait_until(limit, |scheduler| !scheduler.has(served.lane));
+        self.shared.observer.model(&model, &ModelState::Retired);
+        drained
+    }
+
+    /// Tells the observer what the registry found.
+    pub(crate) fn observe(&self, model: &ModelVersion, state: &ModelState) {
+        self.shared.observer.model(model, state);
+    }
+
+    /// Every model version that takes traffic, by name and version.
+    pub fn models(&self) -> Vec<ModelInfo> {
+        let models = self.shared.models.read().unwrap_or_else(PoisonError::into_inner);
+        let scheduler = self.shared.lock();
+        let of_model = |versions: &BTreeMap<u64, Arc<Served>>| {
+            let current = versions.keys().next_back().copied();
+            let info = |served: &Arc<Served>| ModelInfo {
+                model: served.instance.model.clone(),
+                bundle: served.instance.bundle.clone(),
+                current: current == Some(served.instance.model.version),
+                since: served.since,
+                waiting_rows: scheduler.waiting_rows(served.lane),
+            };
+            versions.values().map(info).collect::<Vec<_>>()
+        };
+        models.values().flat_map(of_model).collect()
+    }
+
+    /// The version of a model that a job would be scored by.
+    ///
+    /// # Errors
+    /// [`ScoreError::UnknownModel`] or [`ScoreError::UnknownVersion`].
+    pub fn model(&self, name: &str, version: Option<u64>) -> Result<ModelInfo, ScoreError> {
+        let served = self.shared.find(name, version)?;
+        let model = served.instance.model.clone();
+        let current = self.shared.find(&model.name, None)?.instance.model.version == model.version;
+        let waiting_rows = self.shared.lock().waiting_rows(served.lane);
+        let bundle = served.instance.bundle.clone();
+        Ok(ModelInfo { model, bundle, current, since: served.since, waiting_rows })
+    }
+
+    /// Scores the candidates of one job.
+    ///
+    /// Dropping the future gives its place in the queue back at once.
+    ///
+    /// # Errors
+    /// [`ScoreError`]; a refusal comes before any work is done, a full queue is refused at once.
+    pub async fn score(&self, job: ScoreJob<'_>) -> Result<ScoreReply, ScoreError> {
+        let result = admit::score(&self.shared, job).await;
+        match &result {
+            Ok((reply, candidates)) => self.shared.observer.scored(reply, *candidates),
+            Err((name, error)) => self.shared.observer.failed(name, error),
+        }
+        result.map(|(reply, _)| reply).map_err(|(_, error)| error)
+    }
+
+    /// Takes no new work, finishes what waits within `limit`, and ends the worker threads. Blocks:
+    /// call it from a blocking task.
+    pub fn shutdown(&self, limit: Duration) -> Drained {
+        let started = Instant::now();
+        self.shared.lock().close();
+        self.shared.work.notify_all();
+        self.shared.wait_until(limit, Scheduler::is_idle);
+        let abandoned = self.shared.lock().stop();
+        self.shared.work.notify_all();
+        let left = limit.saturating_sub(started.elapsed());
+        let complete = self.shared.wait_until(left, Scheduler::is_idle);
+        let workers = std::mem::take(&mut *self.shared.lock_workers());
+        if complete {
+            for worker in workers {
+                // Its panics were caught and logged.
+                let _ = worker.join();
+            }
+        }
+        Drained { abandoned, complete }
+    }
+}
+
+impl Shared {
+    /// The scheduler. A panic while it was held cannot leave it half-changed in a way that matters
+    /// more than going on.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Scheduler> {
+        self.scheduler.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there may be work, `timeout` at most where there is one.
+    pub(crate) fn wait<'a>(
+        &self,
+        mut guard: MutexGuard<'a, Scheduler>,
+        timeout: Option<Duration>,
+    ) -> MutexGuard<'a, Scheduler> {
+        guard.idle_workers += 1;
+        let mut guard = match timeout {
+            Some(timeout) => self.work.wait_timeout(guard, timeout).unwrap_or_else(PoisonError::into_inner).0,
+            None => self.work.wait(guard).unwrap_or_else(PoisonError::into_inner),
+        };
+        guard.idle_workers -= 1;
+        guard
+    }
+
+    /// Wakes whoever waits for lanes to drain. Costs nothing where nobody does.
+    pub(crate) fn progressed(&self) {
+        if self.progress_waiters.load(Ordering::SeqCst) > 0 {
+            self.progress.notify_all();
+        }
+    }
+
+    /// Waits for `condition`, `limit` at most; whether it came.
+    fn wait_until(&self, limit: Duration, condition: impl Fn(&Scheduler) -> bool) -> bool {
+        // Before the lock: who changes the scheduler after this was checked sees the waiter.
+        self.progress_waiters.fetch_add(1, Ordering::SeqCst);
+        let guard = self.lock();
+        let (guard, _) = self
+            .progress
+            .wait_timeout_while(guard, limit, |scheduler| !condition(scheduler))
+            .unwrap_or_else(PoisonError::into_inner);
+        self.progress_waiters.fetch_sub(1, Ordering::SeqCst);
+        condition(&guard)
+    }
+
+    fn retire(&self, lane: u64) {
+        self.lock().retire(lane);
+        // A batch that was waiting to fill is ripe now.
+        self.work.notify_all();
+    }
+
+    fn lock_workers(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The model version a job is for.
+    pub(crate) fn find(&self, name: &str, version: Option<u64>) -> Result<Arc<Served>, ScoreError> {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        let versions = match models.get(name) {
+            None if name.is_empty() && models.len() == 1 => models.values().next(),
+            found => found,
+        };
+        let Some(versions) = versions else {
+            let names: Vec<&str> = models.keys().map(String::as_str).collect();
+            let known = match names.as_slice() {
+                [] => "no model is loaded".to_owned(),
+                names => format!("loaded: {}", names.join(", ")),
+            };
+            return Err(ScoreError::UnknownModel { model: name.to_owned(), known });
+        };
+        let found = match version {
+            Some(version) => versions.get(&version),
+            None => versions.values().next_back(),
+        };
+        found.cloned().ok_or_else(|| {
+            let loaded: Vec<String> = versions.keys().map(u64::to_string).collect();
+            ScoreError::UnknownVersion {
+                // Not the name asked for, which may be empty.
+                model: versions
+                    .values()
+                    .next()
+                    .map_or(name.to_owned(), |served| served.instance.model.name.to_string()),
+                version: version.unwrap_or_default(),
+                loaded: loaded.join(", "),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+//! The caller's side of a request: checks, encoding, the queue, and the wait for the reply.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use gatefold_features::{FeatureBatch, FeatureColumn, RawBatch, Strictness};
+use gatefold_schema::{FittedFeature, Kind, Level};
+use tokio::sync::oneshot;
+
+use super::{Served, Shared};
+use crate::{
+    Bundle, Features, ScoreError, ScoreJob, ScoreReply, Timings,
+    scheduler::{Entry, Refused, Scored},
+};
+
+/// The reply and its candidates, or the name of the model (empty where there is none) and why not.
+pub(super) async fn score(
+    shared: &Arc<Shared>,
+    job: ScoreJob<'_>,
+) -> Result<(ScoreReply, usize), (String, ScoreError)> {
+    let ScoreJob { model, version, mut features, outputs, deadline } = job;
+    loop {
+        let served = shared.find(model, version).map_err(|error| (String::new(), error))?;
+        let named = |error| (served.instance.model.name.to_string(), error);
+        let raw = match &features {
+            Features::Raw(raw) => Some(*raw),
+            Features::Encoded(_) => None,
+        };
+        let selected = select(&served, outputs).map_err(named)?;
+        let (batch, encode) = admit(shared, &served, features, deadline).map_err(named)?;
+        let candidates = batch.candidates;
+        match queue(shared, &served, batch, selected.clone(), deadline).await.map_err(named)? {
+            Outcome::Scored(scored) => {
+                let reply = reply(&served, &selected, scored, encode);
+                return Ok((reply, candidates));
+            }
+            // The version was swapped in between: the next one encodes raw values its own way.
+            Outcome::Retired(batch) => {
+                features = raw.map_or_else(|| Features::Encoded(batch), Features::Raw);
+            }
+        }
+    }
+}
+
+/// Positions of the outputs asked for; all where none is named.
+fn select(served: &Served, names: &[String]) -> Result<Vec<usize>, ScoreError> {
+    let bundle = &served.instance.bundle;
+    if names.is_empty() {
+        return Ok((0..bundle.manifest().outputs.len()).collect());
+    }
+    let mut selected = Vec::with_capacity(names.len());
+    for name in names {
+        let index = bundle.output_index(name).ok_or_else(|| ScoreError::UnknownOutput {
+            model: served.instance.model.clone(),
+            output: name.clone(),
+            known: bundle.output_names(),
+        })?;
+        if selected.contains(&index) {
+            return Err(ScoreError::RepeatedOutput { output: name.clone() });
+        }
+        selected.push(index);
+    }
+    Ok(selected)
+}
+
+/// Refuses at the door what cannot be served, before any work is done for it; then encodes.
+fn admit(
+    shared: &Shared,
+    served: &Served,
+    features: Features<'_>,
+    deadline: Option<Instant>,
+) -> Result<(FeatureBatch, Duration), ScoreError> {
+    let candidates = match &features {
+        Features::Raw(raw) => raw.candidates,
+        Features::Encoded(batch) => batch.candidates,
+    };
+    let limit = shared.settings.request_rows;
+    if candidates == 0 {
+        return Err(ScoreError::NoCandidates);
+    }
+    if candidates > limit {
+        return Err(ScoreError::TooManyCandidates { found: candidates, limit });
+    }
+    let started = Instant::now();
+    if deadline.is_some_and(|deadline| deadline <= started) {
+        return Err(ScoreError::DeadlineExceeded);
+    }
+    {
+        let scheduler = shared.lock();
+        if scheduler.closed() {
+            return Err(ScoreError::ShuttingDown);
+        }
+        let queued = scheduler.waiting_rows(served.lane);
+        if queued + candidates > shared.settings.queue_rows {
+            return Err(overloaded(shared, served, queued));
+        }
+    }
+    let batch = match features {
+        Features::Raw(raw) => encode(&served.instance.bundle, raw)?,
+        Features::Encoded(batch) => {
+            check_encoded(&served.instance.bundle, &batch)
+                .map_err(|reason| ScoreError::Batch { model: served.instance.model.clone(), reason })?;
+            batch
+        }
+    };
+    Ok((batch, started.elapsed()))
+}
+
+fn encode(bundle: &Bundle, raw: &RawBatch<'_>) -> Result<FeatureBatch, ScoreError> {
+    let encoded = bundle.encoder().encode(raw, Strictness::Refuse);
+    encoded.map_err(|error| ScoreError::Encode(Arc::new(error)))
+}
+
+fn overloaded(shared: &Shared, served: &Served, queued: usize) -> ScoreError {
+    let model = served.instance.model.clone();
+    ScoreError::Overloaded { model, queued, limit: shared.settings.queue_rows }
+}
+
+enum Outcome {
+    Scored(Scored),
+    /// The model version went away before the batch was queued.
+    Retired(FeatureBatch),
+}
+
+/// Queues the batch and waits for its scores or the deadline.
+async fn queue(
+    shared: &Arc<Shared>,
+    served: &Served,
+    batch: FeatureBatch,
+    outputs: Vec<usize>,
+    deadline: Option<Instant>,
+) -> Result<Outcome, ScoreError> {
+    let (reply, answer) = oneshot::channel();
+    let queued_at = Instant::now();
+    let entry = Entry { batch, outputs, deadline, queued_at, reply, span: tracing::Span::current() };
+    let (pushed, wake) = {
+        let mut scheduler = shared.lock();
+        (scheduler.push(served.lane, entry, queued_at), scheduler.idle_workers > 0)
+    };
+    let ticket = match pushed {
+        Ok(ticket) => ticket,
+        Err(Refused::Full(queued)) => return Err(overloaded(shared, served, queued)),
+        Err(Refused::Retired(entry)) => return Ok(Outcome::Retired(entry.batch)),
+        Err(Refused::Closed) => return Err(ScoreError::ShuttingDown),
+    };
+    if wake {
+        shared.work.notify_one();
+    }
+    let mut place = Place { shared, lane: served.lane, ticket, waiting: true };
+    let received = match deadline {
+        Some(deadline) => match tokio::time::timeout_at(deadline.into(), answer).await {
+            Ok(received) => received,
+            Err(_) => return Err(ScoreError::DeadlineExceeded),
+        },
+        None => answer.await,
+    };
+    place.waiting = false;
+    received.unwrap_or_else(|_| Err(served.instance.lost())).map(Outcome::Scored)
+}
+
+/// A place in the queue, given back when the caller stops waiting.
+struct Place<'a> {
+    shared: &'a Shared,
+    lane: u64,
+    ticket: u64,
+    waiting: bool,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.waiting {
+            self.shared.lock().cancel(self.lane, self.ticket);
+            self.shared.progressed();
+        }
+    }
+}
+
+fn reply(served: &Served, selected: &[usize], scored: Scored, encode: Duration) -> ScoreReply {
+    let outputs = &served.instance.bundle.manifest().outputs;
+    ScoreReply {
+        model: served.instance.model.clone(),
+        outputs: selected.iter().map(|index| outputs[*index].name.clone()).collect(),
+        scores: scored.scores,
+        timings: Timings {
+            encode,
+            queue: scored.queue,
+            infer: scored.infer,
+            batch_jobs: scored.batch_jobs,
+            batch_rows: scored.batch_rows,
+        },
+    }
+}
+
+/// Checks a batch that was encoded elsewhere: a wrong shape or code would fail the batch it joins.
+pub(super) fn check_encoded(bundle: &Bundle, batch: &FeatureBatch) -> Result<(), String> {
+    let features = &bundle.manifest().features;
+    if batch.columns.len() != features.len() {
+        return Err(format!("{} columns for {} features", batch.columns.len(), features.len()));
+    }
+    if batch.request_of.len() != batch.candidates {
+        return Err(format!(
+            "request_of has {} entries for {} candidates",
+            batch.request_of.len(),
+            batch.candidates
+        ));
+    }
+    let rises = batch.request_of.windows(2).all(|pair| pair[0] <= pair[1]);
+    if !rises || batch.request_of.last().is_some_and(|last| *last as usize >= batch.requests) {
+        return Err(format!("request_of must not fall and must stay below the {} requests", batch.requests));
+    }
+    for (fitted, column) in features.iter().zip(&batch.columns) {
+        check_column(fitted, column, batch)
+            .map_err(|reason| format!("feature '{}': {reason}", fitted.feature.name))?;
+    }
+    Ok(())
+}
+
+fn check_column(fitted: &FittedFeature, column: &FeatureColumn, batch: &FeatureBatch) -> Result<(), String> {
+    let feature = &fitted.feature;
+    let rows = match feature.side.level() {
+        Level::Request => batch.requests,
+        Level::Candidate => batch.candidates,
+    };
+    match (feature.kind, column) {
+        (Kind::Numeric, FeatureColumn::Numbers(numbers)) => {
+            if numbers.len() != rows {
+                return Err(format!("{} numbers, expected {rows}", numbers.len()));
+            }
+            match numbers.iter().position(|number| !number.is_finite()) {
+                Some(row) => Err(format!("row {row} is not a finite number")),
+                None => Ok(()),
+            }
+        }
+        (Kind::Categorical | Kind::Sequence, FeatureColumn::Codes { width, data }) => {
+            if *width != feature.width() || data.len() != rows * feature.width() {
+                return Err(format!(
+                    "{} codes of width {width}, expected {rows} rows of width {}",
+                    data.len(),
+                    feature.width()
+                ));
+            }
+            let count = fitted.code_count().unwrap_or(0);
+            let outside = |code: &&i32| usize::try_from(**code).map_or(true, |code| code >= count);
+            match data.iter().find(outside) {
+                Some(code) => Err(format!("code {code} is outside 0..{count}")),
+                None => Ok(()),
+            }
+        }
+        (Kind::Numeric, FeatureColumn::Codes { .. }) => Err("codes where numbers are expected".into()),
+        (_, FeatureColumn::Numbers(_)) => Err("numbers where codes are expected".into()),
+    }
+}

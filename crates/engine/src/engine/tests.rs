@@ -1,0 +1,470 @@
+use std::borrow::Cow;
+
+use gatefold_features::{FeatureBatch, FeatureColumn, RawBatch, RawColumn, RawValues};
+
+use super::*;
+use crate::{
+    BatchEvent, Features,
+    testing::{FAILING_PRICE, PANICKING_PRICE, Run, SharedLoader, TestLoader, expected, publish},
+};
+
+#[derive(Default)]
+struct Counts {
+    scored: Mutex<Vec<usize>>,
+    failed: Mutex<Vec<(String, &'static str)>>,
+    batches: Mutex<Vec<(usize, usize, bool)>>,
+}
+
+impl Observer for Counts {
+    fn scored(&self, _: &ScoreReply, candidates: usize) {
+        self.scored.lock().unwrap().push(candidates);
+    }
+    fn failed(&self, model: &str, error: &ScoreError) {
+        self.failed.lock().unwrap().push((model.to_owned(), error.reason()));
+    }
+    fn batch(&self, event: &BatchEvent<'_>) {
+        self.batches.lock().unwrap().push((event.jobs, event.rows, event.ok));
+    }
+}
+
+struct Bench {
+    engine: Engine,
+    loader: Arc<TestLoader>,
+    counts: Arc<Counts>,
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(settings: EngineSettings) -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let loader = Arc::new(TestLoader::default());
+        let counts = Arc::new(Counts::default());
+        let shared = Arc::new(SharedLoader(loader.clone()));
+        let engine = Engine::start(settings, shared, counts.clone()).unwrap();
+        let bench = Bench { engine, loader, counts, folder };
+        bench.engine.install(bench.prepare("shop"));
+        bench
+    }
+
+    /// Publishes and prepares the next version of a model.
+    fn prepare(&self, name: &str) -> Prepared {
+        let prepared = self.engine.prepare(publish(self.folder.path(), name)).unwrap();
+        assert_eq!(prepared.report().candidates, 3);
+        self.loader.take_runs();
+        prepared
+    }
+
+    /// Scores on a task of its own.
+    fn spawn(&self, age: f64, prices: &[f32]) -> tokio::task::JoinHandle<Result<ScoreReply, ScoreError>> {
+        let engine = self.engine.clone();
+        let prices = prices.to_vec();
+        tokio::spawn(async move { score(&engine, "shop", age, &prices, &[], None).await })
+    }
+
+    /// Waits until this many candidates wait in the only model's queue.
+    async fn until_waiting(&self, rows: usize) {
+        while self.engine.models()[0].waiting_rows != rows {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn one_worker() -> EngineSettings {
+    EngineSettings {
+        workers: 1,
+        queue_rows: 100,
+        request_rows: 50,
+        batch_rows: 20,
+        ..EngineSettings::default()
+    }
+}
+
+fn raw(age: f64, prices: &[f32]) -> RawBatch<'static> {
+    let column = |values| RawColumn { values, missing: None };
+    RawBatch {
+        requests: 1,
+        candidates: prices.len(),
+        request_of: vec![0; prices.len()],
+        columns: vec![
+            (
+                Cow::Borrowed("price"),
+                column(RawValues::Floats(prices.iter().map(|price| f64::from(*price)).collect())),
+            ),
+            (Cow::Borrowed("age"), column(RawValues::Floats(vec![age].into()))),
+            (Cow::Borrowed("country"), column(RawValues::Texts(vec!["de"]))),
+        ],
+    }
+}
+
+async fn score(
+    engine: &Engine,
+    model: &str,
+    age: f64,
+    prices: &[f32],
+    outputs: &[&str],
+    deadline: Option<Instant>,
+) -> Result<ScoreReply, ScoreError> {
+    let batch = raw(age, prices);
+    let outputs: Vec<String> = outputs.iter().map(|name| (*name).to_owned()).collect();
+    let features = Features::Raw(&batch);
+    engine.score(ScoreJob { model, version: None, features, outputs: &outputs, deadline }).await
+}
+
+#[track_caller]
+fn check_scores(reply: &ScoreReply, age: f32, prices: &[f32]) {
+    let all = ["ctr", "cvr", "ctcvr"];
+    assert_eq!(reply.outputs.len(), reply.scores.len());
+    for (name, scores) in reply.outputs.iter().zip(&reply.scores) {
+        let index = all.iter().position(|output| output == name).unwrap();
+        let wanted: Vec<f32> = prices.iter().map(|price| expected(age, *price)[index]).collect();
+        assert_eq!(*scores, wanted, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_encoded_scored_and_timed() {
+    let bench = Bench::new(one_worker());
+    let reply = score(&bench.engine, "shop", 30.0, &[1.0, 2.0, 3.0], &[], None).await.unwrap();
+    assert_eq!(reply.model.to_string(), "shop/1");
+    assert_eq!(reply.outputs, ["ctr", "cvr", "ctcvr"]);
+    check_scores(&reply, 30.0, &[1.0, 2.0, 3.0]);
+    assert_eq!((reply.timings.batch_jobs, reply.timings.batch_rows), (1, 3));
+    assert_eq!(*bench.counts.scored.lock().unwrap(), [3]);
+    assert_eq!(*bench.counts.batches.lock().unwrap(), [(1, 3, true)]);
+    // With a single model its name may be left out.
+    check_scores(&score(&bench.engine, "", 30.0, &[1.0], &[], None).await.unwrap(), 30.0, &[1.0]);
+}
+
+#[tokio::test]
+async fn only_the_outputs_asked_for_are_run_in_the_order_asked() {
+    let bench = Bench::new(one_worker());
+    let reply = score(&bench.engine, "shop", 30.0, &[1.0], &["cvr", "ctr"], None).await.unwrap();
+    assert_eq!(reply.outputs, ["cvr", "ctr"]);
+    check_scores(&reply, 30.0, &[1.0]);
+    score(&bench.engine, "shop", 30.0, &[1.0], &["ctr"], None).await.unwrap();
+    let outputs: Vec<Vec<usize>> = bench.loader.take_runs().into_iter().map(|run| run.outputs).collect();
+    assert_eq!(outputs, [vec![1, 0], vec![0]]);
+}
+
+#[tokio::test]
+async fn what_waits_while_a_worker_is_busy_becomes_one_batch() {
+    let bench = Bench::new(one_worker());
+    bench.loader.hold();
+    let first = bench.spawn(10.0, &[1.0]);
+    bench.loader.wait_for_a_run().await;
+    let second = bench.spawn(20.0, &[2.0, 3.0]);
+    bench.until_waiting(2).await;
+    let engine = bench.engine.clone();
+    let third =
+        tokio::spawn(async move { score(&engine, "shop", 40.0, &[4.0], &["ctcvr", "ctr"], None).await });
+    bench.until_waiting(3).await;
+    bench.loader.release();
+    check_scores(&first.await.unwrap().unwrap(), 10.0, &[1.0]);
+    let second = second.await.unwrap().unwrap();
+    check_scores(&second, 20.0, &[2.0, 3.0]);
+    assert_eq!((second.timings.batch_jobs, second.timings.batch_rows), (2, 3));
+    let third = third.await.unwrap().unwrap();
+    assert_eq!(third.outputs, ["ctcvr", "ctr"]);
+    check_scores(&third, 40.0, &[4.0]);
+    let run = Run { model: "shop/1".into(), requests: 2, rows: 3, outputs: vec![0, 1, 2] };
+    assert_eq!(bench.loader.take_runs()[1], run);
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_is_refused_at_the_door() {
+    let bench = Bench::new(one_worker());
+    let engine = &bench.engine;
+    #[track_caller]
+    fn check(result: Result<ScoreReply, ScoreError>, words: &str) {
+        let text = result.expect_err("it is scored").to_string();
+        assert!(text.contains(words), "{text}\nlacks {words}");
+    }
+    check(score(engine, "shoe", 1.0, &[1.0], &[], None).await, "no model is named 'shoe'; loaded: shop");
+    check(score(engine, "shop", 1.0, &[], &[], None).await, "no candidates");
+    check(score(engine, "shop", 1.0, &[0.5; 51], &[], None).await, "51 candidates and the limit is 50");
+    check(
+        score(engine, "shop", 1.0, &[0.5], &["ctrr"], None).await,
+        "no output 'ctrr'; it has: ctr, cvr, ctcvr",
+    );
+    check(score(engine, "shop", 1.0, &[0.5], &["ctr", "ctr"], None).await, "'ctr' is asked for twice");
+    check(score(engine, "shop", f64::NAN, &[0.5], &[], None).await, "feature 'age'");
+    check(score(engine, "shop", 1.0, &[0.5], &[], Some(Instant::now())).await, "the deadline passed");
+    let batch = raw(1.0, &[0.5]);
+    let job = |version| ScoreJob {
+        model: "shop",
+        version,
+        features: Features::Raw(&batch),
+        outputs: &[],
+        deadline: None,
+    };
+    check(engine.score(job(Some(4))).await, "no version 4 loaded; loaded: 1");
+    assert!(engine.score(job(Some(1))).await.is_ok());
+    assert_eq!(bench.loader.take_runs().len(), 1);
+    let failed = bench.counts.failed.lock().unwrap();
+    assert_eq!(failed[0], (String::new(), "unknown_model"), "a name that a caller made up is no label");
+    assert_eq!(failed[1], ("shop".into(), "no_candidates"));
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once_and_a_cancelled_request_makes_room() {
+    let bench = Bench::new(one_worker());
+    bench.loader.hold();
+    let running = bench.spawn(1.0, &[1.0]);
+    bench.loader.wait_for_a_run().await;
+    let waiting = [bench.spawn(1.0, &[1.0; 50]), bench.spawn(1.0, &[1.0; 50])];
+    bench.until_waiting(100).await;
+    let error = score(&bench.engine, "shop", 1.0, &[1.0], &[], None).await.unwrap_err();
+    assert!(matches!(error, ScoreError::Overloaded { queued: 100, limit: 100, .. }), "{error}");
+    waiting[0].abort();
+    bench.until_waiting(50).await;
+    let next = bench.spawn(1.0, &[2.0; 50]);
+    bench.until_waiting(100).await;
+    bench.loader.release();
+    assert!(running.await.unwrap().is_ok());
+    assert!(next.await.unwrap().is_ok());
+    let rows: Vec<usize> = bench.loader.take_runs().iter().map(|run| run.rows).collect();
+    assert_eq!(rows, [1, 50, 50], "the cancelled request is not computed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_is_answered_while_the_worker_is_busy() {
+    let bench = Bench::new(one_worker());
+    bench.loader.hold();
+    let running = bench.spawn(1.0, &[1.0]);
+    bench.loader.wait_for_a_run().await;
+    let deadline = Instant::now() + Duration::from_secs(3600);
+    let error = score(&bench.engine, "shop", 1.0, &[1.0], &[], Some(deadline)).await.unwrap_err();
+    assert!(matches!(error, ScoreError::DeadlineExceeded), "{error}");
+    assert_eq!(bench.engine.models()[0].waiting_rows, 0);
+    bench.loader.release();
+    assert!(running.await.unwrap().is_ok());
+    assert_eq!(bench.loader.take_runs().len(), 1, "the expired request is not computed");
+}
+
+#[tokio::test]
+async fn a_failing_request_does_not_fail_its_neighbours() {
+    let bench = Bench::new(one_worker());
+    bench.loader.hold();
+    let running = bench.spawn(1.0, &[1.0]);
+    bench.loader.wait_for_a_run().await;
+    let good = bench.spawn(5.0, &[2.0]);
+    bench.until_waiting(1).await;
+    let failing = bench.spawn(5.0, &[FAILING_PRICE]);
+    bench.until_waiting(2).await;
+    bench.loader.release();
+    assert!(running.await.unwrap().is_ok());
+    check_scores(&good.await.unwrap().unwrap(), 5.0, &[2.0]);
+    let error = failing.await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("model 'shop/1'") && error.contains("a price that fails"), "{error}");
+}
+
+#[tokio::test]
+async fn a_panicking_backend_is_replaced_and_the_worker_lives() {
+    let bench = Bench::new(one_worker());
+    assert_eq!(*bench.loader.opened.lock().unwrap(), 1);
+    let error = score(&bench.engine, "shop", 5.0, &[PANICKING_PRICE], &[], None).await.unwrap_err();
+    assert!(error.to_string().contains("a price that panics"), "{error}");
+    assert!(score(&bench.engine, "shop", 5.0, &[1.0], &[], None).await.is_ok());
+    assert_eq!(*bench.loader.opened.lock().unwrap(), 2);
+}
+
+#[tokio::test]
+async fn encoded_batches_are_checked_for_shape_and_codes() {
+    let bench = Bench::new(one_worker());
+    let good = FeatureBatch {
+        requests: 2,
+        candidates: 3,
+        request_of: vec![0, 0, 1],
+        columns: vec![
+            FeatureColumn::Numbers(vec![10.0, 20.0]),
+            FeatureColumn::Codes { width: 1, data: vec![3, 4] },
+            FeatureColumn::Numbers(vec![1.0, 2.0, 3.0]),
+        ],
+    };
+    let engine = &bench.engine;
+    let run = async |batch: FeatureBatch| {
+        let features = Features::Encoded(batch);
+        engine.score(ScoreJob { model: "shop", version: None, features, outputs: &[], deadline: None }).await
+    };
+    let reply = run(good.clone()).await.unwrap();
+    assert_eq!(reply.scores[0], [10.0f32 / 1000.0 + 0.001, 10.0 / 1000.0 + 0.002, 20.0 / 1000.0 + 0.003]);
+    let check = async |change: &dyn Fn(&mut FeatureBatch), words: &str| {
+        let mut batch = good.clone();
+        change(&mut batch);
+        let text = run(batch).await.expect_err("it is scored").to_string();
+        assert!(text.contains(words), "{text}\nlacks {words}");
+    };
+    // Two out-of-range codes, padding (0) and missing (1), one bucket and two values: 0..5.
+    check(
+        &|batch| batch.columns[1] = FeatureColumn::Codes { width: 1, data: vec![3, 5] },
+        "code 5 is outside 0..5",
+    )
+    .await;
+    check(
+        &|batch| batch.columns[1] = FeatureColumn::Codes { width: 1, data: vec![-1, 3] },
+        "code -1 is outside",
+    )
+    .await;
+    check(&|batch| batch.columns[1] = FeatureColumn::Codes { width: 2, data: vec![3; 4] }, "width 2").await;
+    check(
+        &|batch| batch.columns[0] = FeatureColumn::Numbers(vec![1.0; 3]),
+        "feature 'age': 3 numbers, expected 2",
+    )
+    .await;
+    check(
+        &|batch| batch.columns[2] = FeatureColumn::Numbers(vec![1.0, f32::NAN, 1.0]),
+        "row 1 is not a finite",
+    )
+    .await;
+    check(&|batch| batch.columns.truncate(2), "2 columns for 3 features").await;
+    check(&|batch| batch.request_of = vec![0, 1, 0], "must not fall").await;
+    check(&|batch| batch.request_of = vec![0, 1, 2], "below the 2 requests").await;
+    check(&|batch| batch.request_of = vec![0, 1], "2 entries for 3 candidates").await;
+}
+
+#[tokio::test]
+async fn a_swap_fails_no_request_and_the_old_version_drains() {
+    let bench = Bench::new(EngineSettings { workers: 2, ..one_worker() });
+    let next = bench.prepare("shop");
+    bench.loader.hold();
+    let on_old = bench.spawn(1.0, &[1.0]);
+    bench.loader.wait_for_a_run().await;
+    assert_eq!(bench.engine.install(next).version, 2);
+    let states: Vec<(u64, bool)> =
+        bench.engine.models().iter().map(|info| (info.model.version, info.current)).collect();
+    assert_eq!(states, [(1, false), (2, true)]);
+    let engine = bench.engine.clone();
+    let retired = tokio::task::spawn_blocking(move || engine.retire("shop", 1, Duration::from_secs(60)));
+    while bench.engine.models().len() == 2 {
+        tokio::task::yield_now().await;
+    }
+    bench.loader.release();
+    assert_eq!(on_old.await.unwrap().unwrap().model.version, 1);
+    assert!(retired.await.unwrap(), "it has drained");
+    let reply = score(&bench.engine, "shop", 1.0, &[1.0], &[], None).await.unwrap();
+    assert_eq!(reply.model.version, 2);
+    assert!(bench.engine.retire("shop", 1, Duration::ZERO), "what is gone is drained");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_callers_during_many_swaps_all_get_their_scores() {
+    let bench = Bench::new(EngineSettings { workers: 2, queue_rows: 10_000, ..one_worker() });
+    let callers: Vec<_> = (0..8)
+        .map(|caller| {
+            let engine = bench.engine.clone();
+            tokio::spawn(async move {
+                for round in 0..200 {
+                    let (age, price) = (caller as f32, round as f32);
+                    let reply = score(&engine, "shop", age.into(), &[price, 1.0], &[], None).await.unwrap();
+                    check_scores(&reply, age, &[price, 1.0]);
+                }
+            })
+        })
+        .collect();
+    for version in 1..=10 {
+        let (engine, folder) = (bench.engine.clone(), bench.folder.path().to_path_buf());
+        tokio::task::spawn_blocking(move || {
+            engine.install(engine.prepare(publish(&folder, "shop")).unwrap());
+            assert!(engine.retire("shop", version, Duration::from_secs(60)));
+        })
+        .await
+        .unwrap();
+    }
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    assert_eq!(bench.counts.scored.lock().unwrap().len(), 1600);
+}
+
+#[tokio::test]
+async fn a_version_whose_waiting_requests_all_expire_is_drained() {
+    let bench = Bench::new(one_worker());
+    bench.loader.hold();
+    let running = bench.spawn(1.0, &[1.0]);
+    bench.loader.wait_for_a_run().await;
+    let deadline = Some(Instant::now() + Duration::from_millis(100));
+    let engine = bench.engine.clone();
+    let expiring = tokio::spawn(async move { score(&engine, "shop", 1.0, &[1.0], &[], deadline).await });
+    while bench.engine.models()[0].waiting_rows == 0 && !expiring.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    let engine = bench.engine.clone();
+    let retired = tokio::task::spawn_blocking(move || engine.retire("shop", 1, Duration::from_secs(60)));
+    // Blocks this thread, and with it the caller's timer: the worker is the first to see it expired.
+    std::thread::sleep(Duration::from_millis(150));
+    bench.loader.release();
+    assert!(retired.await.unwrap());
+    assert!(running.await.unwrap().is_ok());
+    assert!(matches!(expiring.await.unwrap(), Err(ScoreError::DeadlineExceeded)));
+}
+
+#[tokio::test]
+async fn golden_rows_keep_a_wrong_model_out() {
+    let bench = Bench::new(one_worker());
+    bench.loader.wrong_versions.lock().unwrap().push(2);
+    let error = bench.engine.prepare(publish(bench.folder.path(), "shop")).unwrap_err().to_string();
+    assert!(error.contains("golden request 0, candidate 0: ctr is 0.04"), "{error}");
+}
+
+#[tokio::test]
+async fn shutdown_finishes_what_waits() {
+    let bench = Bench::new(one_worker());
+    bench.loader.hold();
+    let first = bench.spawn(1.0, &[1.0]);
+    bench.loader.wait_for_a_run().await;
+    let second = bench.spawn(1.0, &[2.0]);
+    bench.until_waiting(1).await;
+    let engine = bench.engine.clone();
+    let stopping = tokio::task::spawn_blocking(move || engine.shutdown(Duration::from_secs(60)));
+    let refused = loop {
+        match score(
+            &bench.engine,
+            "shop",
+            1.0,
+            &[1.0; 50],
+            &[],
+            Some(Instant::now() + Duration::from_millis(5)),
+        )
+        .await
+        {
+            Err(ScoreError::DeadlineExceeded) => {}
+            other => break other,
+        }
+    };
+    assert!(matches!(refused, Err(ScoreError::ShuttingDown)), "{refused:?}");
+    bench.loader.release();
+    assert!(first.await.unwrap().is_ok());
+    assert!(second.await.unwrap().is_ok());
+    assert_eq!(stopping.await.unwrap(), Drained { abandoned: 0, complete: true });
+}
+
+#[tokio::test]
+async fn shutdown_turns_away_what_does_not_finish_in_time() {
+    let bench = Bench::new(one_worker());
+    bench.loader.hold();
+    let running = bench.spawn(1.0, &[1.0]);
+    bench.loader.wait_for_a_run().await;
+    let waiting = bench.spawn(1.0, &[2.0]);
+    bench.until_waiting(1).await;
+    let engine = bench.engine.clone();
+    let stopping = tokio::task::spawn_blocking(move || engine.shutdown(Duration::ZERO));
+    assert_eq!(stopping.await.unwrap(), Drained { abandoned: 1, complete: false });
+    assert!(matches!(waiting.await.unwrap(), Err(ScoreError::ShuttingDown)));
+    bench.loader.release();
+    assert!(running.await.unwrap().is_ok());
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    #[track_caller]
+    fn check(settings: EngineSettings, words: &str) {
+        let text = settings.check().unwrap_err().to_string();
+        assert!(text.contains(words), "{text}");
+    }
+    check(EngineSettings { workers: 0, ..one_worker() }, "workers must be at least 1");
+    check(
+        EngineSettings { request_rows: 101, ..one_worker() },
+        "request_rows (101) is larger than queue_rows (100)",
+    );
+    EngineSettings::default().check().unwrap();
+}

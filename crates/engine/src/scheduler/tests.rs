@@ -1,0 +1,259 @@
+use std::collections::HashMap;
+
+use super::*;
+use crate::{
+    BackendError, BackendLoader, Bundle, GraphForm,
+    testing::{SharedLoader, TestLoader, publish},
+};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+type Answer = oneshot::Receiver<Result<Scored, ScoreError>>;
+
+/// A scheduler, the receivers of what was pushed, and a clock that only a test moves.
+struct Bench {
+    scheduler: Scheduler,
+    now: Instant,
+    answers: HashMap<u64, Answer>,
+    bundle: Arc<Bundle>,
+    loader: Arc<TestLoader>,
+    _folder: tempfile::TempDir,
+}
+
+struct NoBackend;
+
+impl Backend for NoBackend {
+    fn run(&mut self, _: &FeatureBatch, _: &[usize]) -> Result<Vec<Vec<f32>>, BackendError> {
+        Ok(Vec::new())
+    }
+}
+
+impl Bench {
+    fn new(queue_rows: usize, batch_rows: usize, delay: Duration) -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = Arc::new(publish(folder.path(), "shop"));
+        let limits = Limits { queue_rows, batch_rows, batch_delay: delay };
+        Bench {
+            scheduler: Scheduler::new(limits),
+            now: Instant::now(),
+            answers: HashMap::new(),
+            bundle,
+            loader: Arc::default(),
+            _folder: folder,
+        }
+    }
+
+    fn lane(&mut self, backends: usize) -> u64 {
+        let loader: Arc<dyn BackendLoader> = Arc::new(SharedLoader(self.loader.clone()));
+        let instance = Instance::new(self.bundle.clone(), GraphForm::UserOnce, loader);
+        let backends = (0..backends).map(|_| Box::new(NoBackend) as Box<dyn Backend>).collect();
+        self.scheduler.add(Arc::new(instance), backends)
+    }
+
+    fn try_push(&mut self, lane: u64, rows: usize, deadline: Option<Duration>) -> Result<u64, Refused> {
+        let (reply, answer) = oneshot::channel();
+        let batch = FeatureBatch { requests: 1, candidates: rows, ..FeatureBatch::default() };
+        let deadline = deadline.map(|after| self.now + after);
+        let span = tracing::Span::none();
+        let entry = Entry { batch, outputs: vec![0], deadline, queued_at: self.now, reply, span };
+        let ticket = self.scheduler.push(lane, entry, self.now)?;
+        self.answers.insert(ticket, answer);
+        Ok(ticket)
+    }
+
+    #[track_caller]
+    fn push(&mut self, lane: u64, rows: usize) -> u64 {
+        self.try_push(lane, rows, None).unwrap_or_else(|_| panic!("refused"))
+    }
+
+    /// Rows of each entry of the next batch, and its lane; the backend stays lent.
+    fn take(&mut self) -> Option<(u64, Vec<usize>)> {
+        match self.scheduler.next(self.now) {
+            Next::Run(work) => Some((work.lane, work.entries.iter().map(Entry::rows).collect())),
+            _ => None,
+        }
+    }
+
+    /// As `take`, and the batch ends at once.
+    fn serve(&mut self) -> Option<(u64, Vec<usize>)> {
+        let taken = self.take()?;
+        self.scheduler.give_back(taken.0, Some(Box::new(NoBackend)));
+        Some(taken)
+    }
+
+    fn answer(&mut self, ticket: u64) -> Option<ScoreError> {
+        self.answers.get_mut(&ticket).unwrap().try_recv().ok().and_then(Result::err)
+    }
+}
+
+#[test]
+fn a_batch_is_filled_in_order_up_to_the_row_budget() {
+    let mut bench = Bench::new(1000, 100, Duration::ZERO);
+    let lane = bench.lane(1);
+    for rows in [40, 50, 20, 80, 300, 5] {
+        bench.push(lane, rows);
+    }
+    assert_eq!(bench.serve(), Some((lane, vec![40, 50])));
+    assert_eq!(bench.serve(), Some((lane, vec![20, 80])));
+    assert_eq!(bench.serve(), Some((lane, vec![300])), "a request beyond the budget runs alone");
+    assert_eq!(bench.serve(), Some((lane, vec![5])));
+    assert_eq!(bench.serve(), None);
+}
+
+#[test]
+fn the_queue_is_bounded_in_rows() {
+    let mut bench = Bench::new(100, 100, Duration::ZERO);
+    let lane = bench.lane(1);
+    bench.push(lane, 60);
+    bench.push(lane, 40);
+    assert!(matches!(bench.try_push(lane, 1, None), Err(Refused::Full(100))));
+    assert_eq!(bench.serve(), Some((lane, vec![60, 40])));
+    assert_eq!(bench.scheduler.waiting_rows(lane), 0);
+    bench.push(lane, 100);
+}
+
+#[test]
+fn a_batch_waits_for_its_delay_and_no_longer() {
+    let mut bench = Bench::new(1000, 100, 2 * MILLISECOND);
+    let lane = bench.lane(1);
+    let start = bench.now;
+    bench.push(lane, 10);
+    assert!(matches!(bench.scheduler.next(bench.now), Next::Wait(until) if until == start + 2 * MILLISECOND));
+    bench.now += MILLISECOND;
+    bench.push(lane, 20);
+    assert!(matches!(bench.scheduler.next(bench.now), Next::Wait(until) if until == start + 2 * MILLISECOND));
+    bench.now += MILLISECOND;
+    assert_eq!(bench.serve(), Some((lane, vec![10, 20])));
+}
+
+#[test]
+fn a_full_batch_does_not_wait() {
+    let mut bench = Bench::new(1000, 100, 2 * MILLISECOND);
+    let lane = bench.lane(1);
+    bench.push(lane, 99);
+    assert_eq!(bench.take(), None);
+    bench.push(lane, 1);
+    assert_eq!(bench.serve(), Some((lane, vec![99, 1])));
+}
+
+#[test]
+fn closing_makes_what_waits_ripe() {
+    let mut bench = Bench::new(1000, 100, 2 * MILLISECOND);
+    let lane = bench.lane(1);
+    bench.push(lane, 10);
+    bench.scheduler.close();
+    assert!(matches!(bench.try_push(lane, 1, None), Err(Refused::Closed)));
+    assert_eq!(bench.serve(), Some((lane, vec![10])));
+    assert!(bench.scheduler.is_idle());
+}
+
+#[test]
+fn the_dead_are_dropped_before_compute() {
+    let mut bench = Bench::new(1000, 100, Duration::ZERO);
+    let lane = bench.lane(1);
+    let expiring = bench.try_push(lane, 90, Some(MILLISECOND)).unwrap_or_else(|_| panic!("refused"));
+    let gone = bench.push(lane, 60);
+    bench.push(lane, 50);
+    bench.push(lane, 50);
+    bench.answers.remove(&gone);
+    bench.now += MILLISECOND;
+    assert_eq!(bench.serve(), Some((lane, vec![50, 50])), "dead rows take no part of the budget");
+    assert!(matches!(bench.answer(expiring), Some(ScoreError::DeadlineExceeded)));
+    // A lane with nothing but the dead gives no batch.
+    bench.try_push(lane, 1, Some(MILLISECOND)).unwrap_or_else(|_| panic!("refused"));
+    bench.now += MILLISECOND;
+    assert!(matches!(bench.scheduler.next(bench.now), Next::Idle));
+    assert_eq!(bench.scheduler.waiting_rows(lane), 0);
+    assert!(bench.scheduler.is_idle());
+}
+
+#[test]
+fn a_cancelled_entry_frees_its_place_at_once() {
+    let mut bench = Bench::new(100, 100, Duration::ZERO);
+    let lane = bench.lane(1);
+    bench.push(lane, 30);
+    let middle = bench.push(lane, 50);
+    bench.push(lane, 20);
+    bench.scheduler.cancel(lane, middle);
+    bench.scheduler.cancel(lane, middle);
+    assert_eq!(bench.scheduler.waiting_rows(lane), 50);
+    bench.push(lane, 50);
+    assert_eq!(bench.serve(), Some((lane, vec![30, 20, 50])));
+}
+
+#[test]
+fn models_take_turns_by_rows_however_unequal_their_queues() {
+    let mut bench = Bench::new(100_000, 100, Duration::ZERO);
+    let flooded = bench.lane(1);
+    let quiet = bench.lane(1);
+    for _ in 0..100 {
+        bench.push(flooded, 100);
+    }
+    for _ in 0..10 {
+        bench.serve();
+    }
+    // The quiet one begins now: it starts level, neither behind nor with credit saved up.
+    for _ in 0..8 {
+        bench.push(quiet, 50);
+    }
+    let served: Vec<u64> = (0..8).map(|_| bench.serve().unwrap().0).collect();
+    let turns = served.iter().filter(|lane| **lane == quiet).count();
+    assert_eq!(turns, 4, "{served:?}");
+    assert!(served.windows(3).any(|three| three.contains(&quiet) && three.contains(&flooded)));
+}
+
+#[test]
+fn a_lane_without_a_free_backend_is_passed_over() {
+    let mut bench = Bench::new(1000, 10, Duration::ZERO);
+    let first = bench.lane(1);
+    let second = bench.lane(1);
+    for lane in [first, second] {
+        bench.push(lane, 10);
+        bench.push(lane, 10);
+    }
+    assert_eq!(bench.take().unwrap().0, first);
+    assert_eq!(bench.take().unwrap().0, second);
+    assert!(matches!(bench.scheduler.next(bench.now), Next::Idle));
+    bench.scheduler.give_back(second, Some(Box::new(NoBackend)));
+    assert_eq!(bench.take().unwrap().0, second);
+}
+
+#[test]
+fn a_retired_lane_finishes_what_it_has_and_goes() {
+    let mut bench = Bench::new(1000, 10, 5 * MILLISECOND);
+    let lane = bench.lane(2);
+    bench.push(lane, 5);
+    bench.scheduler.retire(lane);
+    assert!(matches!(bench.try_push(lane, 1, None), Err(Refused::Retired(_))));
+    assert_eq!(bench.take(), Some((lane, vec![5])), "it is ripe at once");
+    assert!(bench.scheduler.has(lane), "its batch still runs");
+    bench.scheduler.give_back(lane, Some(Box::new(NoBackend)));
+    assert!(!bench.scheduler.has(lane));
+    let empty = bench.lane(1);
+    bench.scheduler.retire(empty);
+    assert!(!bench.scheduler.has(empty));
+}
+
+#[test]
+fn a_lane_that_lost_its_last_backend_answers_and_takes_no_more() {
+    let mut bench = Bench::new(1000, 10, Duration::ZERO);
+    let lane = bench.lane(1);
+    bench.push(lane, 10);
+    let waiting = bench.push(lane, 10);
+    bench.take();
+    bench.scheduler.give_back(lane, None);
+    assert!(matches!(bench.answer(waiting), Some(ScoreError::Backend { .. })));
+    assert!(!bench.scheduler.has(lane));
+}
+
+#[test]
+fn stopping_answers_everything() {
+    let mut bench = Bench::new(1000, 10, Duration::ZERO);
+    let lane = bench.lane(1);
+    let tickets = [bench.push(lane, 10), bench.push(lane, 10)];
+    assert_eq!(bench.scheduler.stop(), 2);
+    for ticket in tickets {
+        assert!(matches!(bench.answer(ticket), Some(ScoreError::ShuttingDown)));
+    }
+    assert!(bench.scheduler.stopped() && bench.scheduler.is_idle());
+}

@@ -1,0 +1,184 @@
+//! What one call to [`crate::Engine::score`] takes and gives.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use gatefold_features::{EncodeError, FeatureBatch, RawBatch};
+
+use crate::BackendError;
+
+/// A model and its version.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ModelVersion {
+    /// Model name.
+    pub name: Arc<str>,
+    /// Version, 1 and up.
+    pub version: u64,
+}
+
+impl fmt::Display for ModelVersion {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.name, self.version)
+    }
+}
+
+/// Candidates to be scored.
+#[derive(Debug)]
+pub struct ScoreJob<'a> {
+    /// Model name; empty where the server has exactly one model.
+    pub model: &'a str,
+    /// Version, or the one that takes traffic.
+    pub version: Option<u64>,
+    /// The candidates.
+    pub features: Features<'a>,
+    /// Outputs wanted, in the order wanted; empty means all.
+    pub outputs: &'a [String],
+    /// When the caller stops waiting: the job is dropped before compute once this has passed.
+    pub deadline: Option<Instant>,
+}
+
+/// Feature values of the candidates.
+#[derive(Debug)]
+pub enum Features<'a> {
+    /// Raw values; encoded strictly by the model's own encoders.
+    Raw(&'a RawBatch<'a>),
+    /// Already encoded for this model; checked for shape and code range.
+    Encoded(FeatureBatch),
+}
+
+/// Scores of one job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoreReply {
+    /// The model that scored.
+    pub model: ModelVersion,
+    /// Names of the outputs, in the order asked for.
+    pub outputs: Vec<String>,
+    /// One vector an output, one probability a candidate.
+    pub scores: Vec<Vec<f32>>,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// Time spent on one job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// Checking and encoding raw values.
+    pub encode: Duration,
+    /// Waiting for other requests and a free worker.
+    pub queue: Duration,
+    /// Running the batch this job was part of.
+    pub infer: Duration,
+    /// Jobs in that batch.
+    pub batch_jobs: usize,
+    /// Candidates in that batch.
+    pub batch_rows: usize,
+}
+
+/// Why a job got no scores.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ScoreError {
+    /// No such model.
+    #[error("no model is named '{model}'; {known}")]
+    UnknownModel {
+        /// The name asked for.
+        model: String,
+        /// A sentence that lists the models there are.
+        known: String,
+    },
+    /// The model has no such version.
+    #[error("model '{model}' has no version {version} loaded; loaded: {loaded}")]
+    UnknownVersion {
+        /// The model.
+        model: String,
+        /// The version asked for.
+        version: u64,
+        /// The loaded versions.
+        loaded: String,
+    },
+    /// The model has no such output.
+    #[error("model '{model}' has no output '{output}'; it has: {known}")]
+    UnknownOutput {
+        /// The model.
+        model: ModelVersion,
+        /// The name asked for.
+        output: String,
+        /// The outputs there are.
+        known: String,
+    },
+    /// An output was asked for twice.
+    #[error("output '{output}' is asked for twice; name each output once")]
+    RepeatedOutput {
+        /// The output.
+        output: String,
+    },
+    /// Nothing to score.
+    #[error("the request has no candidates; send at least one")]
+    NoCandidates,
+    /// More candidates than a request may have.
+    #[error("the request has {found} candidates and the limit is {limit}; split it")]
+    TooManyCandidates {
+        /// Candidates in the request.
+        found: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The queue is full.
+    #[error(
+        "model '{model}' is overloaded: {queued} candidates are waiting and the limit is {limit}; \
+         try again later or elsewhere"
+    )]
+    Overloaded {
+        /// The model.
+        model: ModelVersion,
+        /// Candidates waiting.
+        queued: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The deadline passed before the scores were there.
+    #[error("the deadline passed before the request was scored")]
+    DeadlineExceeded,
+    /// The raw values do not fit the model's features.
+    #[error("{0}")]
+    Encode(Arc<EncodeError>),
+    /// The encoded values do not fit the model's features.
+    #[error("the encoded batch does not fit model '{model}': {reason}")]
+    Batch {
+        /// The model.
+        model: ModelVersion,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The model failed.
+    #[error("model '{model}': {reason}")]
+    Backend {
+        /// The model.
+        model: ModelVersion,
+        /// What went wrong.
+        reason: Arc<BackendError>,
+    },
+    /// The process is stopping.
+    #[error("the server is stopping; try again elsewhere")]
+    ShuttingDown,
+}
+
+impl ScoreError {
+    /// A short word for counters and logs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            ScoreError::UnknownModel { .. } => "unknown_model",
+            ScoreError::UnknownVersion { .. } => "unknown_version",
+            ScoreError::UnknownOutput { .. } | ScoreError::RepeatedOutput { .. } => "bad_output",
+            ScoreError::NoCandidates => "no_candidates",
+            ScoreError::TooManyCandidates { .. } => "too_many_candidates",
+            ScoreError::Overloaded { .. } => "overloaded",
+            ScoreError::DeadlineExceeded => "deadline_exceeded",
+            ScoreError::Encode(_) | ScoreError::Batch { .. } => "bad_features",
+            ScoreError::Backend { .. } => "backend",
+            ScoreError::ShuttingDown => "shutting_down",
+        }
+    }
+}
