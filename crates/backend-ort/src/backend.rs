@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use gatefold_engine::{Backend, BackendError, BackendLoader, Bundle, GraphForm};
 use gatefold_features::{FeatureBatch, FeatureColumn};
+use ndarray::ArrayViewD;
 use ort::{
     environment::Environment,
     logging::LogLevel,
@@ -210,14 +211,14 @@ impl Bound {
         let results = self.session.run_with_options(values.as_slice(), options).map_err(failed)?;
         let mut scores = Vec::with_capacity(outputs.len());
         for (_, value) in results.iter() {
-            let (_, column) = value.try_extract_tensor::<f32>().map_err(failed)?;
+            let column = value.try_extract_array::<f32>().map_err(failed)?;
             if column.len() != batch.candidates {
                 let (found, expected) = (column.len(), batch.candidates);
                 return Err(BackendError::Run(format!(
                     "the graph gave {found} scores for {expected} candidates"
                 )));
             }
-            scores.push(column.to_vec());
+            scores.push(column.iter().copied().collect());
         }
         Ok(scores)
     }
@@ -281,11 +282,13 @@ fn tensor<'v, T>(width: Option<usize>, data: &'v [T]) -> Result<SessionInputValu
 where
     T: PrimitiveTensorElementType + Clone + std::fmt::Debug + 'static,
 {
-    let made = match width {
-        Some(width) => TensorRef::from_array_view(([data.len() / width.max(1), width], data)),
-        None => TensorRef::from_array_view(([data.len()], data)),
+    let failed = |error: &dyn std::fmt::Display| BackendError::Run(error.to_string());
+    let dims = match width {
+        Some(width) => vec![data.len() / width.max(1), width],
+        None => vec![data.len()],
     };
-    made.map(SessionInputValue::from).map_err(|error| BackendError::Run(error.to_string()))
+    let view = ArrayViewD::from_shape(dims, data).map_err(|error| failed(&error))?;
+    TensorRef::from_array_view(view).map(SessionInputValue::from).map_err(|error| failed(&error))
 }
 
 impl std::fmt::Debug for OrtBackend {

@@ -62,7 +62,9 @@ impl Gradients {
     pub fn targets(&self) -> Vec<NodeId> {
         let of_gradient = |gradient: &Gradient| match gradient {
             Gradient::Dense(node) => vec![*node],
-            Gradient::Table(lookups) => lookups.iter().flat_map(|lookup| [lookup.codes, lookup.rows]).collect(),
+            Gradient::Table(lookups) => {
+                lookups.iter().flat_map(|lookup| [lookup.codes, lookup.rows]).collect()
+            }
         };
         self.by_parameter.values().flat_map(of_gradient).collect()
     }

@@ -102,7 +102,8 @@ pub(super) fn input_gradients(
 /// The gradient of an operand of an element-wise op: summed over rows where the operand was a
 /// constant that the op repeated.
 fn over_rows_of(graph: &mut Graph, operand: NodeId, gradient: NodeId) -> Result<NodeId, GraphError> {
-    let repeated = graph.fact(operand).level == Level::Constant && graph.fact(gradient).level != Level::Constant;
+    let repeated =
+        graph.fact(operand).level == Level::Constant && graph.fact(gradient).level != Level::Constant;
     if repeated { apply(graph, GradientOp::SumRows, &[gradient]) } else { Ok(gradient) }
 }
 

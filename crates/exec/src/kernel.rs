@@ -1,0 +1,123 @@
+//! The arithmetic. Steps at row level see a chunk of rows, steps on constants one row; sums over
+//! rows are cut into tasks of a fixed size. No kernel knows how many threads there are.
+
+mod elementwise;
+mod loss;
+mod matrix;
+mod row;
+mod sum;
+
+use gatefold_graph::{GradientOp, Op};
+
+use crate::{
+    executor::Context,
+    plan::{Step, StepKind},
+};
+pub(crate) use sum::{SumTask, sum_tasks};
+
+/// Runs a step that is not a sum over rows; `out` holds the rows of its result.
+pub(crate) fn run(step: &Step, context: &Context<'_>, out: &mut [f32]) {
+    let read = |input: usize| context.f32(step.inputs[input]);
+    let width = |input: usize| context.row_len(step.inputs[input]);
+    let out_width = context.row_len(step.output);
+    match &step.kind {
+        StepKind::Linear { relu } => {
+            matrix::multiply(out, read(0), read(1), width(0), false);
+            elementwise::add_bias(out, read(2), *relu);
+        }
+        StepKind::MatMulInputSum { masked } => {
+            let terms = (step.inputs.len() - usize::from(*masked)) / 2;
+            for term in 0..terms {
+                matrix::multiply(out, read(2 * term), read(2 * term + 1), width(2 * term), term > 0);
+            }
+            if *masked {
+                elementwise::mask(out, read(2 * terms));
+            }
+        }
+        StepKind::MixExpertSum { experts, masked } => {
+            for (term, expert) in experts.iter().enumerate() {
+                row::mix_expert(out, out_width, read(2 * term), read(2 * term + 1), *expert, term > 0);
+            }
+            if *masked {
+                elementwise::mask(out, read(2 * experts.len()));
+            }
+        }
+        StepKind::Transpose => matrix::transpose(out, read(0), context.columns(step.inputs[0])),
+        StepKind::Single(op) => match op {
+            Op::Input { .. } | Op::Parameter(_) => unreachable!("is not computed"),
+            Op::Lookup => row::lookup(out, out_width, read(0), context.i32(step.inputs[1])),
+            Op::LookupMean => row::lookup_mean(out, out_width, read(0), context.i32(step.inputs[1])),
+            Op::Concat => {
+                let mut start = 0;
+                for input in 0..step.inputs.len() {
+                    row::copy_columns(out, out_width, start, read(input), width(input), 0, width(input));
+                    start += width(input);
+                }
+            }
+            Op::SliceColumns { start, end } => {
+                row::copy_columns(out, out_width, 0, read(0), width(0), *start, end - start);
+            }
+            Op::SliceRows { ranges } => row::slice_rows(out, read(0), ranges),
+            Op::MatMul => matrix::multiply(out, read(0), read(1), width(0), false),
+            Op::Add => elementwise::zip(out, read(0), read(1), |a, b| a + b),
+            Op::Mul => elementwise::zip(out, read(0), read(1), |a, b| a * b),
+            Op::Relu => elementwise::map(out, read(0), elementwise::relu),
+            Op::Sigmoid => elementwise::map(out, read(0), sigmoid),
+            Op::Softmax => row::softmax(out, out_width, read(0)),
+            Op::Squeeze => out.copy_from_slice(read(0)),
+            Op::Mix => {
+                for expert in 1..step.inputs.len() {
+                    row::mix(out, out_width, read(0), expert - 1, read(expert));
+                }
+            }
+            Op::Expand => row::expand(out, out_width, read(0), context.i32(step.inputs[1])),
+            Op::Scale(factor) => elementwise::map(out, read(0), |x| x * factor),
+            Op::BceWithLogits | Op::Bce => unreachable!("is a sum over rows"),
+            Op::Gradient(op) => run_gradient(op, step, context, out),
+        },
+    }
+}
+
+fn run_gradient(op: &GradientOp, step: &Step, context: &Context<'_>, out: &mut [f32]) {
+    let read = |input: usize| context.f32(step.inputs[input]);
+    let width = |input: usize| context.row_len(step.inputs[input]);
+    let out_width = context.row_len(step.output);
+    match op {
+        GradientOp::SumRows | GradientOp::MatMulWeight => unreachable!("is a sum over rows"),
+        GradientOp::One => out.fill(1.0),
+        GradientOp::SumByRequest => {
+            row::sum_by_request(out, out_width, read(0), context.i32(step.inputs[1]), context.rows());
+        }
+        GradientOp::Unsqueeze => out.copy_from_slice(read(0)),
+        GradientOp::PadColumns { start, .. } => {
+            out.fill(0.0);
+            row::copy_columns(out, out_width, *start, read(0), width(0), 0, width(0));
+        }
+        GradientOp::ScatterRows { ranges, rows } => {
+            row::scatter_rows(out, read(0), ranges, out_width / rows.max(&1));
+        }
+        GradientOp::MatMulInput => unreachable!("is planned as a sum"),
+        GradientOp::Relu => {
+            out.copy_from_slice(read(0));
+            elementwise::mask(out, read(1));
+        }
+        GradientOp::Sigmoid => elementwise::zip(out, read(0), read(1), |g, y| g * y * (1.0 - y)),
+        GradientOp::Softmax => row::softmax_gradient(out, out_width, read(0), read(1)),
+        GradientOp::MixGate => {
+            for expert in 0..out_width {
+                row::mix_gate(out, out_width, expert, read(0), read(expert + 1));
+            }
+        }
+        GradientOp::MixExpert { expert } => row::mix_expert(out, out_width, read(0), read(1), *expert, false),
+        GradientOp::BceWithLogits => {
+            loss::bce_with_logits_gradient(out, [read(0), read(4)], [read(1), read(2), read(3)]);
+        }
+        GradientOp::Bce => loss::bce_gradient(out, [read(0), read(4)], [read(1), read(2), read(3)]),
+    }
+}
+
+/// `1 / (1 + exp(−x))`, without overflow.
+fn sigmoid(x: f32) -> f32 {
+    let small = (-x.abs()).exp();
+    if x >= 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) }
+}

@@ -1,0 +1,108 @@
+//! Sums over all rows of a batch: gradients of weights and biases, and losses. Each is cut into
+//! tasks by what it writes, so that every number is summed up by one task, in one order.
+
+use gatefold_graph::{GradientOp, Op};
+
+use super::{loss, matrix};
+use crate::{
+    executor::Environment,
+    plan::{Step, StepKind},
+};
+
+/// Rows of a weight gradient that one task computes.
+const TILE_ROWS: usize = 512;
+/// Rows summed up in `f32` before they are added to an `f64` total.
+const BLOCK_ROWS: usize = 256;
+
+/// A part of a sum over rows, with the memory that it alone writes.
+pub(crate) struct SumTask<'a> {
+    out: &'a mut [f32],
+    work: Work<'a>,
+}
+
+enum Work<'a> {
+    /// Rows `first..` of `xᵀ · g`.
+    WeightGradient {
+        x: &'a [f32],
+        inner: usize,
+        g: &'a [f32],
+        columns: usize,
+        first: usize,
+    },
+    Rows {
+        x: &'a [f32],
+    },
+    BceWithLogits([&'a [f32]; 3]),
+    Bce([&'a [f32]; 3]),
+}
+
+/// The tasks of one step that [is a reduction](Step::is_reduction).
+pub(crate) fn sum_tasks<'a>(
+    environment: &'a Environment<'a>,
+    step: &Step,
+    out: &'a mut [f32],
+) -> Vec<SumTask<'a>> {
+    let read = |input: usize| environment.f32(step.inputs[input]);
+    let width = |input: usize| environment.value(step.inputs[input]).row_len;
+    let out = &mut out[..environment.value(step.output).row_len];
+    match &step.kind {
+        StepKind::Single(Op::Gradient(GradientOp::MatMulWeight)) => {
+            let (inner, columns) = (width(0), width(1));
+            let tiles = inner.div_ceil(TILE_ROWS).max(1);
+            let tile_rows = inner.div_ceil(tiles).max(1);
+            let tiles = out.chunks_mut((tile_rows * columns).max(1)).enumerate();
+            let task = |(tile, out)| SumTask {
+                out,
+                work: Work::WeightGradient {
+                    x: read(0),
+                    inner,
+                    g: read(1),
+                    columns,
+                    first: tile * tile_rows,
+                },
+            };
+            tiles.map(task).collect()
+        }
+        StepKind::Single(Op::Gradient(GradientOp::SumRows)) => {
+            vec![SumTask { out, work: Work::Rows { x: read(0) } }]
+        }
+        StepKind::Single(Op::BceWithLogits) => {
+            vec![SumTask { out, work: Work::BceWithLogits([read(0), read(1), read(2)]) }]
+        }
+        StepKind::Single(Op::Bce) => vec![SumTask { out, work: Work::Bce([read(0), read(1), read(2)]) }],
+        _ => unreachable!("is not a sum over rows"),
+    }
+}
+
+impl SumTask<'_> {
+    /// Computes the part.
+    pub(crate) fn run(self) {
+        let Self { out, work } = self;
+        match work {
+            Work::WeightGradient { x, inner, g, columns, first } => {
+                matrix::weight_gradient(out, x, inner, g, columns, first);
+            }
+            Work::Rows { x } => sum_rows(out, x),
+            Work::BceWithLogits([logits, labels, weights]) => {
+                out.fill(loss::bce_with_logits(logits, labels, weights));
+            }
+            Work::Bce([probabilities, labels, weights]) => {
+                out.fill(loss::bce(probabilities, labels, weights))
+            }
+        }
+    }
+}
+
+/// The sum of all rows of `x`, each as long as `out`.
+fn sum_rows(out: &mut [f32], x: &[f32]) {
+    let width = out.len().max(1);
+    let mut total = vec![0.0_f64; out.len()];
+    for block in x.chunks(BLOCK_ROWS * width) {
+        out.fill(0.0);
+        for row in block.chunks_exact(width) {
+            out.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+        }
+        total.iter_mut().zip(out.iter()).for_each(|(total, sum)| *total += f64::from(*sum));
+    }
+    out.iter_mut().zip(&total).for_each(|(out, total)| *out = *total as f32);
+}

@@ -1,0 +1,9 @@
+//! The op suite: every op on a literal case, every gradient by finite differences, and plans
+//! against each other.
+
+mod forward;
+mod gradient;
+mod model;
+mod optimizer;
+mod plan;
+mod refusal;
