@@ -1,0 +1,69 @@
+//! `gatefold-bench`: the measuring that `cargo xtask bench` drives; each command prints one JSON
+//! object on stdout.
+//!
+//! It stands apart from `xtask`, which must build in seconds, and uses the same public interfaces
+//! as the `gatefold` command.
+
+mod graphs;
+mod train;
+mod world;
+
+use std::{io::Write, path::PathBuf};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Measures the parts of Gatefold; driven by `cargo xtask bench`")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Publish a large MMoE with a request level, and example requests for it.
+    Bundle {
+        /// Folder that gets `models/mmoe` and `requests.json`.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Time the plain and the user-once graph of a bundle in turns, on one thread.
+    Graphs {
+        /// The model's folder.
+        #[arg(long)]
+        model: PathBuf,
+        /// Turns that each graph takes; medians are printed.
+        #[arg(long, default_value_t = 9)]
+        rounds: usize,
+        /// Candidates of the one request.
+        #[arg(long, default_value_t = 200)]
+        candidates: usize,
+    },
+    /// Write the data that all trainers of the training bench read.
+    TrainData {
+        /// Folder that gets `ids.i32`, `labels.f32` and `shape.json`.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Train one epoch of that data.
+    Train {
+        /// Folder written by `train-data`.
+        #[arg(long)]
+        data: PathBuf,
+        /// Threads.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+    },
+}
+
+fn main() -> Result<()> {
+    let figures = match Arguments::parse().command {
+        Command::Bundle { out } => world::publish(&out)?,
+        Command::Graphs { model, rounds, candidates } => graphs::measure(&model, rounds, candidates)?,
+        Command::TrainData { out } => train::write_data(&out)?,
+        Command::Train { data, threads } => train::measure(&data, threads)?,
+    };
+    writeln!(std::io::stdout().lock(), "{figures}")?;
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! The model of the serving bench: 18 user and 8 item fields of width 16, 8 experts 256-128, two
+//! towers of 64; barely trained, because only its speed is of interest.
+
+use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+
+use anyhow::{Context, Result};
+use gatefold_backend_ort::{OrtLoader, OrtSettings};
+use gatefold_dataset::Split;
+use gatefold_features::FeatureColumn;
+use gatefold_schema::{EncoderSet, EncoderState, FittedFeature, JsonRequest, Level, Recipe};
+use gatefold_trainer::{Silent, TrainOptions, TrainingData, publish as publish_bundle, train};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+
+const USER_FIELDS: usize = 18;
+const ITEM_FIELDS: usize = 8;
+/// Rows of each field's table, before padding and missing.
+const BUCKETS: u32 = 10_000;
+const ROWS: usize = 256;
+const REQUESTS: usize = 16;
+const CANDIDATES: usize = 200;
+
+/// Publishes the model under `out` and writes requests for it.
+pub(crate) fn publish(out: &Path) -> Result<Value> {
+    let fields: Vec<(String, &str)> = (0..USER_FIELDS)
+        .map(|field| (format!("user_{field}"), "user"))
+        .chain((0..ITEM_FIELDS).map(|field| (format!("item_{field}"), "item")))
+        .collect();
+    let recipe = mmoe_recipe(&fields, BUCKETS, ROWS)?;
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let requests: Vec<JsonRequest> = (0..REQUESTS).map(|index| request(index, &mut random)).collect();
+    let data = TrainingData {
+        encoders: encoders(&recipe),
+        train: split(&recipe, ROWS, &mut random),
+        valid: split(&recipe, ROWS, &mut random),
+        examples: requests[..2].to_vec(),
+    };
+    let trained = train(&recipe, &data, &TrainOptions { threads: 1 }, &mut Silent)?;
+    let loader = OrtLoader::new(OrtSettings::default())?;
+    let published = publish_bundle(&recipe, &data, &trained, &out.join("models/mmoe"), &loader, &mut Silent)?;
+    let file = out.join("requests.json");
+    std::fs::write(&file, serde_json::to_vec(&requests)?)
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(json!({ "bundle": published.folder, "requests": file }))
+}
+
+/// A recipe of an MMoE over hashed integer fields `(name, side)`, with two tasks `a` and `b`.
+pub(crate) fn mmoe_recipe(fields: &[(String, &str)], buckets: u32, batch_size: usize) -> Result<Recipe> {
+    let mut text = String::from(
+        "name = \"bench\"\n[samples]\nsource = { kind = \"adult\", train = \"-\", test = \"-\" }\n\
+         [model]\nkind = \"mmoe\"\nexperts = 8\nexpert = [256, 128]\ntower = [64]\n",
+    );
+    write!(text, "[train]\nepochs = 1\nbatch_size = {batch_size}\nlearning_rate = 0.001\nshuffle = false\n")?;
+    for task in ["a", "b"] {
+        write!(text, "[[task]]\nname = \"{task}\"\nlabel = \"label_{task}\"\n")?;
+    }
+    for (name, side) in fields {
+        write!(
+            text,
+            "[[feature]]\nname = \"{name}\"\nside = \"{side}\"\nkind = \"categorical\"\ntype = \"int\"\n\
+             encoder = {{ kind = \"hash\", buckets = {buckets} }}\nembedding = 16\n"
+        )?;
+    }
+    Ok(Recipe::parse(&text, "bench.toml")?)
+}
+
+/// The recipe's features; hashed ones have nothing to fit.
+pub(crate) fn encoders(recipe: &Recipe) -> EncoderSet {
+    let fitted = |feature: &gatefold_schema::Feature| FittedFeature {
+        feature: feature.clone(),
+        state: EncoderState::Stateless,
+    };
+    EncoderSet { features: recipe.features.iter().map(fitted).collect(), vocabularies: BTreeMap::new() }
+}
+
+/// The level of each of the recipe's features.
+pub(crate) fn levels(recipe: &Recipe) -> Vec<Level> {
+    recipe.features.iter().map(|feature| feature.side.level()).collect()
+}
+
+/// Random codes of every value, missing left out.
+pub(crate) fn random_codes(fitted: &FittedFeature, rows: usize, random: &mut impl Rng) -> FeatureColumn {
+    let codes = fitted.code_count().unwrap_or(0).max(3) as i32;
+    FeatureColumn::Codes {
+        width: fitted.feature.width(),
+        data: (0..rows * fitted.feature.width()).map(|_| random.random_range(2..codes)).collect(),
+    }
+}
+
+fn split(recipe: &Recipe, rows: usize, random: &mut ChaCha8Rng) -> Split {
+    let columns = encoders(recipe).features.iter().map(|fitted| random_codes(fitted, rows, random)).collect();
+    let mut label = || (0..rows).map(|row| f32::from(u8::from(row % 2 == 0 || random.random()))).collect();
+    let labels = BTreeMap::from([("label_a".to_owned(), label()), ("label_b".to_owned(), label())]);
+    Split { rows, request: (0..rows as u32).collect(), columns, labels, time: None, levels: levels(recipe) }
+}
+
+fn request(index: usize, random: &mut ChaCha8Rng) -> JsonRequest {
+    let mut number = || json!(random.random_range(0..1_000_000));
+    JsonRequest {
+        request_id: format!("request-{index}"),
+        user: (0..USER_FIELDS).map(|field| (format!("user_{field}"), number())).collect(),
+        context: BTreeMap::new(),
+        items: (0..ITEM_FIELDS)
+            .map(|field| (format!("item_{field}"), (0..CANDIDATES).map(|_| number()).collect()))
+            .collect(),
+    }
+}

@@ -1,0 +1,3 @@
+//! Whole-system tests: the real binary, a real server, a real ONNX Runtime, real Parquet files.
+
+mod golden;
