@@ -1,0 +1,74 @@
+//! What several commands need: recipes, bundles, thread counts, files written whole.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use gatefold_backend_ort::{OrtLoader, OrtSettings};
+use gatefold_schema::Recipe;
+
+/// Reads and checks a recipe.
+pub(crate) fn read_recipe(path: &Path) -> Result<Recipe> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read the recipe {}", path.display()))?;
+    Ok(Recipe::parse(&text, &path.display().to_string())?)
+}
+
+/// One thread per core.
+pub(crate) fn all_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Opens backends that compute in one thread each, as those who run several side by side want.
+pub(crate) fn loader() -> Result<OrtLoader> {
+    Ok(OrtLoader::new(OrtSettings { intra_threads: 1, ..OrtSettings::default() })?)
+}
+
+/// A file that appears whole or not at all: written beside its place under another name, then
+/// renamed. Dropped before [`Self::finish`], it leaves nothing.
+pub(crate) struct WholeFile {
+    place: PathBuf,
+    temporary: PathBuf,
+    file: fs::File,
+}
+
+impl WholeFile {
+    /// Begins a file that will stand at `place`.
+    pub(crate) fn create(place: &Path) -> Result<Self> {
+        let name = place.file_name().with_context(|| format!("{} names no file", place.display()))?;
+        let temporary =
+            place.with_file_name(format!(".{}.{}.part", name.to_string_lossy(), std::process::id()));
+        let file = fs::File::create(&temporary)
+            .with_context(|| format!("cannot write into the folder of {}", place.display()))?;
+        Ok(Self { place: place.to_owned(), temporary, file })
+    }
+
+    /// The file to write to.
+    pub(crate) fn file(&mut self) -> &mut fs::File {
+        &mut self.file
+    }
+
+    /// Puts the file in its place.
+    pub(crate) fn finish(self) -> Result<()> {
+        let failed = || format!("cannot write {}", self.place.display());
+        self.file.sync_all().with_context(failed)?;
+        fs::rename(&self.temporary, &self.place).with_context(failed)
+    }
+}
+
+impl Drop for WholeFile {
+    fn drop(&mut self) {
+        // After a rename there is nothing to remove, and that is no error.
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+/// Writes `bytes` to a file that appears whole or not at all.
+pub(crate) fn write_whole(place: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = WholeFile::create(place)?;
+    file.file().write_all(bytes).with_context(|| format!("cannot write {}", place.display()))?;
+    file.finish()
+}

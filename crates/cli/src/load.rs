@@ -1,0 +1,184 @@
+//! `gatefold load`: many requests to a server, and how long they took.
+//!
+//! The load is *open*: requests start at random times that were drawn before (a Poisson process),
+//! whether or not earlier ones were answered, as page views do. Each latency counts from the
+//! intended start, so that a server that stalls is not spared the requests that it held up.
+//! `--rate max` is the closed loop that finds a server's capacity.
+//!
+//! Requests are encoded once and sent over and over, so that the generator takes little of the
+//! processor it may share with the server.
+
+mod generator;
+mod report;
+mod wire;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use gatefold_proto::ranking::v1 as api;
+use gatefold_schema::{JsonRequest, strict};
+use gatefold_server::client::{self, Client, Refused};
+use prost::Message as _;
+
+use self::generator::{Generator, Pace, Prepared};
+use self::wire::Connection;
+use crate::console::Console;
+
+/// Arguments of `gatefold load`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// Address of the server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8500")]
+    server: String,
+    /// Model to score with; may be left out when the server has only one
+    #[arg(long, value_name = "NAME", default_value = "")]
+    model: String,
+    /// Version of the model; 0 means the one that takes traffic
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    version: u64,
+    /// JSON file with an array of requests, sent in turn
+    #[arg(long, value_name = "FILE")]
+    requests: PathBuf,
+    /// Requests a second, or `max` for as many as the server answers
+    #[arg(long, value_name = "RPS|max", value_parser = rate)]
+    rate: Rate,
+    /// Candidates a request: those of the file are cut or repeated; as in the file unless given
+    #[arg(long, value_name = "N")]
+    candidates: Option<usize>,
+    /// How long requests start for, such as 30s or 2m
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    duration: Duration,
+    /// How long to send before counting begins
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    warmup: Duration,
+    /// Deadline of each request
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    timeout: Duration,
+    /// Connections, used in turn
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    connections: u32,
+    /// With --rate max: requests waiting for their answer on each connection
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    in_flight: u32,
+    /// Outputs to ask for; all unless given
+    #[arg(long = "output", value_name = "NAME")]
+    outputs: Vec<String>,
+    /// Seed of the starting times
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// How fast requests start.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Rate {
+    /// As fast as earlier ones are answered.
+    Max,
+    /// So many a second on average, whatever happens to earlier ones.
+    PerSecond(f64),
+}
+
+/// Sends the load and prints the report.
+///
+/// # Errors
+/// A requests file that cannot be used, a server that does not answer, and a first request that is
+/// refused: what no repetition would mend ends here.
+pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<()> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    let (prepared, connections) = runtime.block_on(prepare(&args))?;
+    let bar = console.bar((args.warmup + args.duration).as_secs(), "s");
+    let generator = Generator::new(prepared, connections, args.warmup, args.duration, args.timeout, bar)?;
+    let pace = match args.rate {
+        Rate::Max => Pace::Closed { in_flight: args.connections as usize * args.in_flight as usize },
+        Rate::PerSecond(rate) => Pace::Open { rate, seed: args.seed },
+    };
+    let report = generator.run(&runtime, pace)?;
+    if args.json { console.print_json(&report.json()) } else { console.print(&report.text()) }
+}
+
+/// Opens the connections, encodes every request, and scores the first of them to see that the
+/// server takes it.
+async fn prepare(args: &Args) -> anyhow::Result<(Vec<Prepared>, Vec<Connection>)> {
+    let path = args.requests.display().to_string();
+    let text = std::fs::read(&args.requests).with_context(|| format!("cannot read {path}"))?;
+    let examples: Vec<JsonRequest> = strict::from_json(&text, &path)?;
+    if examples.is_empty() {
+        bail!("{path} holds no request: `gatefold samples build` writes examples.json with some");
+    }
+    if args.candidates == Some(0) {
+        bail!("--candidates must be at least 1");
+    }
+    let channel = client::connect(&args.server).await?;
+    let mut first = Client::new(channel.clone());
+    let wanted = api::GetModelRequest { model: args.model.clone(), version: args.version };
+    let model = first.get_model(wanted).await.map_err(Refused::from)?.into_inner();
+    let mut prepared = Vec::with_capacity(examples.len());
+    for example in &examples {
+        let mut request = client::score_request(example, &model).context(path.clone())?;
+        request.version = args.version;
+        request.outputs.clone_from(&args.outputs);
+        let candidates = args.candidates.unwrap_or_else(|| example.candidates());
+        if args.candidates.is_some() {
+            client::with_candidates(&mut request, candidates);
+        }
+        if prepared.is_empty() {
+            first.score(request.clone()).await.map_err(Refused::from).context("the first request")?;
+        }
+        prepared.push(Prepared { message: request.encode_to_vec().into(), candidates });
+    }
+    let mut connections = vec![Connection::new(channel)];
+    for _ in 1..args.connections {
+        connections.push(Connection::new(client::connect(&args.server).await?));
+    }
+    Ok((prepared, connections))
+}
+
+fn rate(text: &str) -> Result<Rate, String> {
+    match text.parse::<f64>() {
+        _ if text == "max" => Ok(Rate::Max),
+        Ok(rate) if rate.is_finite() && (1e-3..=1e6).contains(&rate) => Ok(Rate::PerSecond(rate)),
+        _ => Err("give requests a second between 0.001 and 1000000, or `max`".into()),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds = match &text[digits.len()..] {
+        "ms" => 1e-3,
+        "s" | "" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("give a number and a unit: ms, s, m or h".into()),
+    };
+    match digits.parse::<f64>() {
+        Ok(number) if (0.0..=604_800.0).contains(&(number * seconds)) => {
+            Ok(Duration::from_secs_f64(number * seconds))
+        }
+        _ => Err("give a time between 0 and 168h, such as 30s".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_rates_are_read_or_refused() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("7"), Ok(Duration::from_secs(7)));
+        for bad in ["", "s", "-1s", "1d", "nan", "infs", "9999h"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert_eq!(rate("max"), Ok(Rate::Max));
+        assert_eq!(rate("250.5"), Ok(Rate::PerSecond(250.5)));
+        for bad in ["0", "-3", "nan", "inf", "fast"] {
+            assert!(rate(bad).is_err(), "{bad}");
+        }
+    }
+}

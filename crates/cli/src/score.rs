@@ -1,0 +1,93 @@
+//! `gatefold score`: the scores of a table, by the encoder and graphs of the server.
+
+use std::{path::PathBuf, time::Instant};
+
+use anyhow::{Context, Result};
+use gatefold_engine::{BatchScorer, Bundle, GraphForm};
+use gatefold_features::Strictness;
+use gatefold_samples::{RawTable, ScoreFile};
+use serde_json::json;
+
+use crate::{bundles, console::Console, interrupt::Interrupt};
+
+/// Scores every row of a Parquet file. The file has a column for each feature of the model, one
+/// row a candidate, the rows of a request together; columns that are no features, such as
+/// request_id, are carried over beside the scores.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Example:\n  gatefold score --model work/models/mmoe --input work/samples/raw-test.parquet \
+                        --out work/scores.parquet"
+)]
+pub(crate) struct Args {
+    /// Folder of a model (its latest version is used) or of one version.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Rows to score (Parquet).
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// Scores (Parquet); appears when it is complete.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Threads, each with a session of its own [default: one per core].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    threads: Option<u64>,
+    /// Rows scored at a time; a request is not divided unless it is longer.
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    batch_rows: u32,
+    /// Use the graph that computes every input for each row anew.
+    #[arg(long)]
+    plain: bool,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
+    let interrupt = Interrupt::listen()?;
+    let bundle = Bundle::open_latest(&args.model)
+        .with_context(|| format!("cannot open the model {}", args.model.display()))?;
+    let mut table = RawTable::open(&args.input, bundle.encoder().set())
+        .with_context(|| format!("cannot score {}", args.input.display()))?;
+    let outputs: Vec<String> = bundle.manifest().outputs.iter().map(|output| output.name.clone()).collect();
+    let name = format!("{} v{}", bundle.manifest().name, bundle.manifest().version);
+    let threads = args.threads.map_or_else(bundles::all_cores, |threads| threads as usize);
+    let form = if args.plain { GraphForm::Plain } else { GraphForm::UserOnce };
+    let mut scorer = BatchScorer::open(bundle, &bundles::loader()?, form, threads)
+        .with_context(|| format!("cannot run the model {}", args.model.display()))?;
+    let mut file = ScoreFile::create(&args.out, &table, &outputs)
+        .with_context(|| format!("cannot write {}", args.out.display()))?;
+
+    let rows = table.rows();
+    let bar = console.bar(rows as u64, "rows");
+    bar.set_prefix(name);
+    let started = Instant::now();
+    let chunks = std::iter::from_fn(|| {
+        let next = interrupt.check().and_then(|()| Ok(table.next_rows(args.batch_rows as usize)?));
+        next.transpose()
+    });
+    let scored = scorer.run(
+        chunks,
+        |encoder, rows| Ok(encoder.encode(&rows.batch()?, Strictness::Lenient)?),
+        |rows, scores| {
+            file.write(&rows, &scores)?;
+            bar.inc(rows.rows() as u64);
+            anyhow::Ok(())
+        },
+    );
+    bar.finish_and_clear();
+    scored.with_context(|| format!("cannot score {}", args.input.display()))?;
+    file.finish().with_context(|| format!("cannot write {}", args.out.display()))?;
+
+    let seconds = started.elapsed().as_secs_f64();
+    let rows_per_second = rows as f64 / seconds;
+    if args.json {
+        return console.print_json(&json!({
+            "rows": rows,
+            "rows_per_second": rows_per_second,
+            "seconds": seconds,
+            "out": args.out,
+        }));
+    }
+    console
+        .print(&format!("{rows} rows, {rows_per_second:.0} rows/s, {seconds:.1} s\n{}", args.out.display()))
+}

@@ -1,0 +1,190 @@
+//! `gatefold train`: a sample set becomes a published model.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use anyhow::{Context, Result};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use gatefold_dataset::SampleSet;
+use gatefold_schema::{ModelKind, Recipe};
+use gatefold_trainer::{Event, Progress, TrainOptions, TrainingData, publish, train};
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use crate::{console::Console, interrupt::Interrupt};
+
+/// Trains on the `train` split, keeps the parameters that are best on the `valid` split, checks
+/// the exported graphs in ONNX Runtime against the trainer's own scores, and publishes the bundle
+/// as the next version in the model's folder.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Example:\n  gatefold train --recipe training/recipes/synthetic.toml --samples work/samples \
+                        --model esmm --out work/models/esmm"
+)]
+pub(crate) struct Args {
+    /// Recipe (TOML).
+    #[arg(long, value_name = "FILE")]
+    recipe: PathBuf,
+    /// Folder written by `gatefold samples build`.
+    #[arg(long, value_name = "DIR")]
+    samples: PathBuf,
+    /// Folder of the model; its name is the model's name, and a version is added inside.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Train this kind instead of the recipe's.
+    #[arg(long, value_name = "KIND", value_parser = kinds())]
+    model: Option<ModelKind>,
+    /// Seed of initial weights and batch order, instead of the recipe's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Passes over the training split, instead of the recipe's.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    epochs: Option<u64>,
+    /// Threads [default: one per core].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    threads: Option<u64>,
+    /// Print one JSON object at the end.
+    #[arg(long)]
+    json: bool,
+}
+
+fn kinds() -> impl TypedValueParser<Value = ModelKind> {
+    PossibleValuesParser::new(ModelKind::ALL.map(ModelKind::name)).map(|name| {
+        let kind = ModelKind::ALL.into_iter().find(|kind| kind.name() == name);
+        kind.unwrap_or(ModelKind::SharedBottom)
+    })
+}
+
+pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
+    let recipe = read_recipe(&args)?;
+    let samples = SampleSet::open(&args.samples)
+        .with_context(|| format!("cannot open the samples in {}", args.samples.display()))?;
+    let threads = args.threads.map_or_else(crate::bundles::all_cores, |threads| threads as usize);
+    let loader = crate::bundles::loader()?;
+    let mut progress = TrainingProgress::new(console)?;
+
+    let data = TrainingData::load(&recipe, &samples)
+        .with_context(|| format!("cannot use the samples in {}", args.samples.display()))?;
+    let trained = train(&recipe, &data, &TrainOptions { threads }, &mut progress).with_context(|| {
+        format!("cannot train {} with {}", recipe.model.kind.name(), args.recipe.display())
+    })?;
+    let published = publish(&recipe, &data, &trained, &args.out, &loader, &mut progress)
+        .with_context(|| format!("cannot publish into {}", args.out.display()))?;
+
+    let report = &trained.report;
+    let validation: BTreeMap<&str, _> = trained
+        .evaluation
+        .outputs
+        .iter()
+        .map(|output| (output.output.as_str(), json!({"auc": output.auc, "log_loss": output.log_loss})))
+        .collect();
+    if args.json {
+        return console.print_json(&json!({
+            "bundle": published.folder,
+            "version": published.version,
+            "model": recipe.model.kind.name(),
+            "seed": recipe.train.seed,
+            "steps": report.steps,
+            "best_step": report.best_step,
+            "samples_per_second": report.samples_per_second,
+            "seconds": report.seconds,
+            "validation": validation,
+        }));
+    }
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["output", "measured on", "rows", "AUC", "log loss"]);
+    for output in &trained.evaluation.outputs {
+        table.add_row([
+            output.output.clone(),
+            output.space.clone(),
+            output.rows.to_string(),
+            format!("{:.4}", output.auc),
+            format!("{:.4}", output.log_loss),
+        ]);
+    }
+    console.print(&format!(
+        "{table}\n{} steps, {:.0} samples/s, {:.1} s; validation figures are those of step {}\n{}",
+        report.steps,
+        report.samples_per_second,
+        report.seconds,
+        report.best_step,
+        published.folder.display()
+    ))
+}
+
+/// The recipe, with what the command line changes in it.
+fn read_recipe(args: &Args) -> Result<Recipe> {
+    let mut recipe = crate::bundles::read_recipe(&args.recipe)?;
+    if let Some(kind) = args.model {
+        recipe.model.kind = kind;
+    }
+    if let Some(seed) = args.seed {
+        recipe.train.seed = seed;
+    }
+    if let Some(epochs) = args.epochs {
+        recipe.train.epochs = epochs as usize;
+    }
+    recipe.check().with_context(|| format!("cannot use {} with these options", args.recipe.display()))?;
+    Ok(recipe)
+}
+
+/// A bar while training, a line for each evaluation.
+struct TrainingProgress<'a> {
+    console: &'a Console,
+    interrupt: Interrupt,
+    bar: Option<ProgressBar>,
+}
+
+impl<'a> TrainingProgress<'a> {
+    fn new(console: &'a Console) -> Result<Self> {
+        Ok(Self { console, interrupt: Interrupt::listen()?, bar: None })
+    }
+}
+
+impl Progress for TrainingProgress<'_> {
+    fn report(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Started { rows, steps, parameters } => {
+                tracing::info!("{rows} training rows, {steps} steps, {parameters} parameters");
+                let bar = self.console.bar(*steps as u64, "steps");
+                bar.set_prefix("training");
+                self.bar = Some(bar);
+            }
+            Event::Stepped { step, loss, samples_per_second, .. } => {
+                if let Some(bar) = &self.bar {
+                    bar.set_position(*step as u64);
+                    bar.set_message(format!("loss {loss:.4}, {samples_per_second:.0} samples/s"));
+                }
+            }
+            Event::Evaluated { epoch, step, evaluation, best } => {
+                let figures: Vec<String> = evaluation
+                    .outputs
+                    .iter()
+                    .map(|output| format!("{} AUC {:.4}", output.output, output.auc))
+                    .collect();
+                let mark = if *best { ", the best so far" } else { "" };
+                tracing::info!("epoch {epoch}, step {step}: {}{mark}", figures.join(", "));
+            }
+            Event::StoppedEarly { best_step } => {
+                tracing::info!("stopped early: nothing was better than step {best_step}");
+            }
+            Event::Verified { form, rows, largest_difference } => {
+                tracing::info!(
+                    "{form} ONNX graph agrees with the trainer on {rows} rows (largest difference {largest_difference:.1e})"
+                );
+            }
+        }
+    }
+
+    fn cancelled(&self) -> bool {
+        self.interrupt.requested()
+    }
+}
+
+impl Drop for TrainingProgress<'_> {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

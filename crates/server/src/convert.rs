@@ -1,0 +1,344 @@
+//! Wire messages ↔ plain types: the only place that knows both.
+//!
+//! Values are borrowed from the message. What is checked here is what the wire can get wrong and
+//! the limits; whether the values fit the model's features is for the encoder to say, online as
+//! offline.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use gatefold_engine::ScoreReply;
+use gatefold_features::{RawBatch, RawColumn, RawValues};
+use gatefold_proto::ranking::v1 as wire;
+use gatefold_schema::{BundleManifest, Kind, OutputInfo, Side, ValueType};
+
+use crate::settings::Limits;
+use crate::top_k::top_k;
+
+/// A request that cannot be scored as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct FieldError {
+    /// Where in the message, such as `items 'price'`.
+    pub field: String,
+    /// What was found there and what to do.
+    pub problem: String,
+}
+
+impl FieldError {
+    fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { field: field.into(), problem: problem.into() }
+    }
+}
+
+/// Which outputs to compute, and what to return of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// Names of the outputs to compute; empty means all of the model's.
+    pub compute: Vec<String>,
+    /// How many of them, from the first, are returned.
+    pub returned: usize,
+    /// With `top_k`: how many candidates, and the name of the output that ranks them.
+    pub top: Option<(usize, String)>,
+}
+
+/// Raw values of the request's columns, borrowed from the message.
+///
+/// `side_of` says on which side a feature stands, `None` when the model has no such feature: its
+/// column is passed on, so that the encoder's message can name the nearest one.
+///
+/// # Errors
+/// A count or size beyond `limits`, zero candidates, columns on the wrong side or of unequal
+/// length, a column without values, and offsets or missing rows that are not as the API has them.
+pub fn raw_batch<'a>(
+    request: &'a wire::ScoreRequest,
+    side_of: impl Fn(&str) -> Option<Side>,
+    limits: &Limits,
+) -> Result<RawBatch<'a>, FieldError> {
+    let columns = request.user.len() + request.context.len() + request.items.len();
+    if columns > limits.columns {
+        return Err(FieldError::new(
+            "columns",
+            format!("{columns} columns, at most {} are accepted (limits.columns)", limits.columns),
+        ));
+    }
+    let mut batch = RawBatch { requests: 1, columns: Vec::with_capacity(columns), ..RawBatch::default() };
+    let lists = [("user", &request.user), ("context", &request.context), ("items", &request.items)];
+    for (list, columns) in lists {
+        for column in columns {
+            let place = || format!("{list} '{}'", column.name);
+            if let Some(side) = side_of(&column.name)
+                && list_name(side) != list
+            {
+                return Err(FieldError::new(
+                    place(),
+                    format!("is a {} feature: move it to `{}`", side.name(), list_name(side)),
+                ));
+            }
+            let raw = raw_column(column, limits).map_err(|problem| FieldError::new(place(), problem))?;
+            batch.columns.push((Cow::Borrowed(column.name.as_str()), raw));
+        }
+    }
+    batch.candidates = candidates(request, &batch, limits)?;
+    batch.request_of = vec![0; batch.candidates];
+    Ok(batch)
+}
+
+/// The field of `ScoreRequest` that holds the features of a side.
+fn list_name(side: Side) -> &'static str {
+    match side {
+        Side::User => "user",
+        Side::Context => "context",
+        Side::Item => "items",
+    }
+}
+
+/// Number of candidates: as said, or as the item columns have it; both must agree.
+fn candidates(
+    request: &wire::ScoreRequest,
+    batch: &RawBatch<'_>,
+    limits: &Limits,
+) -> Result<usize, FieldError> {
+    let first = request.user.len() + request.context.len();
+    let mut count = request.candidates as usize;
+    let mut from = "candidates".to_owned();
+    for (name, column) in &batch.columns[first..] {
+        let rows = column.values.rows();
+        if count == 0 {
+            (count, from) = (rows, format!("items '{name}'"));
+        }
+        if rows != count {
+            return Err(FieldError::new(
+                format!("items '{name}'"),
+                format!("{rows} rows, but {from} has {count}: give one row for each candidate"),
+            ));
+        }
+    }
+    match count {
+        0 => Err(FieldError::new(
+            "candidates",
+            "the request has none: give item columns with at least one row, or `candidates` for a model \
+             without item features",
+        )),
+        _ if count > limits.candidates => Err(FieldError::new(
+            "candidates",
+            format!(
+                "{count} candidates, at most {} are accepted (limits.candidates): split the request",
+                limits.candidates
+            ),
+        )),
+        _ => Ok(count),
+    }
+}
+
+fn raw_column<'a>(column: &'a wire::Column, limits: &Limits) -> Result<RawColumn<'a>, String> {
+    use wire::column::Values;
+    let values = match column.values.as_ref() {
+        None => return Err("has no values: set one of ints, floats, texts, int_lists, text_lists".into()),
+        Some(Values::Ints(ints)) => RawValues::Ints(Cow::Borrowed(&ints.values)),
+        Some(Values::Floats(floats)) => RawValues::Floats(Cow::Borrowed(&floats.values)),
+        Some(Values::Texts(texts)) => RawValues::Texts(borrow_texts(&texts.values, limits)?),
+        Some(Values::IntLists(lists)) => {
+            check_offsets(&lists.offsets, lists.values.len(), limits)?;
+            RawValues::IntLists {
+                values: Cow::Borrowed(&lists.values),
+                offsets: Cow::Borrowed(&lists.offsets),
+            }
+        }
+        Some(Values::TextLists(lists)) => {
+            check_offsets(&lists.offsets, lists.values.len(), limits)?;
+            RawValues::TextLists {
+                values: borrow_texts(&lists.values, limits)?,
+                offsets: Cow::Borrowed(&lists.offsets),
+            }
+        }
+    };
+    let missing = missing_rows(&column.missing, values.rows())?;
+    Ok(RawColumn { values, missing })
+}
+
+fn borrow_texts<'a>(texts: &'a [String], limits: &Limits) -> Result<Vec<&'a str>, String> {
+    let mut borrowed = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        if text.len() > limits.text_bytes {
+            return Err(format!(
+                "value {index} has {} bytes, at most {} are accepted (limits.text_bytes)",
+                text.len(),
+                limits.text_bytes
+            ));
+        }
+        borrowed.push(text.as_str());
+    }
+    Ok(borrowed)
+}
+
+fn check_offsets(offsets: &[u32], values: usize, limits: &Limits) -> Result<(), String> {
+    let (Some(&first), Some(&last)) = (offsets.first(), offsets.last()) else {
+        return Err("offsets are empty: give rows + 1 of them, starting with 0".into());
+    };
+    if first != 0 {
+        return Err(format!("offsets start with {first}: they must start with 0"));
+    }
+    for (row, pair) in offsets.windows(2).enumerate() {
+        let Some(length) = pair[1].checked_sub(pair[0]) else {
+            return Err(format!(
+                "offsets fall from {} to {} at row {row}: they must never fall",
+                pair[0], pair[1]
+            ));
+        };
+        if length as usize > limits.sequence_length {
+            return Err(format!(
+                "row {row} has {length} elements, at most {} are accepted (limits.sequence_length)",
+                limits.sequence_length
+            ));
+        }
+    }
+    if last as usize != values {
+        return Err(format!("offsets end with {last}, but there are {values} values: they must be equal"));
+    }
+    Ok(())
+}
+
+fn missing_rows(missing: &[u32], rows: usize) -> Result<Option<Cow<'static, [bool]>>, String> {
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    let mut mask = vec![false; rows];
+    let mut previous = None;
+    for &row in missing {
+        if previous.is_some_and(|previous| row <= previous) {
+            return Err(format!(
+                "missing rows must be strictly ascending, found {row} after a row not below it"
+            ));
+        }
+        let Some(flag) = mask.get_mut(row as usize) else {
+            return Err(format!("row {row} is marked missing, but the column has {rows} rows"));
+        };
+        *flag = true;
+        previous = Some(row);
+    }
+    Ok(Some(Cow::Owned(mask)))
+}
+
+/// The outputs and the ranking that the request asks for. Whether the model has them is for the
+/// engine to say.
+///
+/// # Errors
+/// `top_k` without an output to rank by, or the reverse.
+pub fn selection(request: &wire::ScoreRequest) -> Result<Selection, FieldError> {
+    let mut compute = request.outputs.clone();
+    let returned = if compute.is_empty() { usize::MAX } else { compute.len() };
+    let top = match (request.top_k as usize, request.top_k_by.as_str()) {
+        (0, "") => None,
+        (0, by) => {
+            return Err(FieldError::new("top_k_by", format!("is '{by}' without top_k: set top_k as well")));
+        }
+        (count, "") => match compute.as_slice() {
+            [only] => Some((count, only.clone())),
+            _ => {
+                return Err(FieldError::new(
+                    "top_k_by",
+                    "is empty: name the output to rank by, unless `outputs` names exactly one",
+                ));
+            }
+        },
+        (count, by) => {
+            // Ranking by an output that is not returned computes it all the same.
+            if !compute.is_empty() && !compute.iter().any(|name| name == by) {
+                compute.push(by.to_owned());
+            }
+            Some((count, by.to_owned()))
+        }
+    };
+    Ok(Selection { compute, returned, top })
+}
+
+/// The reply to `request_id`, ranked and cut as `selection` says; `total` is the time since the
+/// message was decoded.
+///
+/// # Errors
+/// When the output to rank by is none of the model's.
+pub fn response(
+    request_id: String,
+    selection: &Selection,
+    reply: ScoreReply,
+    total: Duration,
+) -> Result<wire::ScoreResponse, FieldError> {
+    let rows = match &selection.top {
+        None => None,
+        Some((count, by)) => match reply.outputs.iter().position(|name| name == by) {
+            Some(place) => Some(top_k(&reply.scores[place], *count)),
+            None => {
+                let problem = format!("no output '{by}'; the model has: {}", reply.outputs.join(", "));
+                return Err(FieldError::new("top_k_by", problem));
+            }
+        },
+    };
+    let outputs = reply
+        .outputs
+        .into_iter()
+        .zip(reply.scores)
+        .take(selection.returned)
+        .map(|(name, scores)| wire::OutputScores {
+            name,
+            scores: match &rows {
+                None => scores,
+                Some(rows) => rows.iter().map(|&row| scores[row as usize]).collect(),
+            },
+        })
+        .collect();
+    Ok(wire::ScoreResponse {
+        model: reply.model.name.to_string(),
+        version: reply.model.version,
+        request_id,
+        outputs,
+        candidates: rows.unwrap_or_default(),
+        timings: Some(wire::Timings {
+            encode_us: micros(reply.timings.encode),
+            queue_us: micros(reply.timings.queue),
+            infer_us: micros(reply.timings.infer),
+            total_us: micros(total),
+            batch_candidates: reply.timings.batch_rows as u64,
+        }),
+    })
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What a model wants and returns, from its manifest.
+pub fn model(manifest: &BundleManifest, versions: Vec<u64>) -> wire::Model {
+    wire::Model {
+        name: manifest.name.clone(),
+        version: manifest.version,
+        versions,
+        features: manifest.features.iter().map(|fitted| feature(&fitted.feature)).collect(),
+        outputs: manifest.outputs.iter().map(output).collect(),
+        user_once: manifest.user_once.is_some(),
+    }
+}
+
+fn output(output: &OutputInfo) -> wire::Output {
+    wire::Output { name: output.name.clone(), label: output.label.clone(), space: output.space.clone() }
+}
+
+fn feature(feature: &gatefold_schema::Feature) -> wire::Feature {
+    let side = match feature.side {
+        Side::User => wire::Side::User,
+        Side::Context => wire::Side::Context,
+        Side::Item => wire::Side::Item,
+    };
+    let value_type = match feature.value_type {
+        ValueType::Int => wire::ValueType::Int,
+        ValueType::Float => wire::ValueType::Float,
+        ValueType::Text => wire::ValueType::Text,
+    };
+    wire::Feature {
+        name: feature.name.clone(),
+        side: side.into(),
+        r#type: value_type.into(),
+        sequence: feature.kind == Kind::Sequence,
+        max_len: u32::try_from(feature.max_len.unwrap_or(0)).unwrap_or(u32::MAX),
+    }
+}

@@ -1,0 +1,98 @@
+//! gRPC health: the server as a whole, the `Ranking` service, and each model by its name.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatefold_engine::{BatchEvent, Engine, ModelState, ModelVersion, Observer};
+use gatefold_proto::ranking::v1::ranking_server;
+use tokio::sync::watch;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::metrics::Metrics;
+use crate::readiness::Readiness;
+
+/// Time that watchers have to learn that the server stops serving.
+const TIME_TO_TELL: Duration = Duration::from_millis(200);
+
+/// Listens to the engine: counts its batches, and tells [`Health`] when models come and go.
+pub struct EngineListener {
+    metrics: Arc<Metrics>,
+    changed: watch::Sender<()>,
+}
+
+impl EngineListener {
+    /// A listener that counts into `metrics` and tells `changed` of changed models.
+    pub fn new(metrics: Arc<Metrics>, changed: watch::Sender<()>) -> Self {
+        Self { metrics, changed }
+    }
+}
+
+impl Observer for EngineListener {
+    fn batch(&self, event: &BatchEvent<'_>) {
+        self.metrics.batch(&event.model.name, event.rows, event.infer, event.ok);
+    }
+
+    fn model(&self, _model: &ModelVersion, _state: &ModelState) {
+        self.changed.send_replace(());
+    }
+}
+
+/// Keeps the health service equal to the engine's models.
+pub struct Health {
+    reporter: HealthReporter,
+    engine: Engine,
+    readiness: Arc<Readiness>,
+    /// Models reported so far.
+    reported: BTreeSet<String>,
+}
+
+impl Health {
+    /// Reports to `reporter`; nothing serves until [`Health::follow`] finds a model.
+    pub async fn new(reporter: HealthReporter, engine: Engine, readiness: Arc<Readiness>) -> Self {
+        for service in ["", ranking_server::SERVICE_NAME] {
+            reporter.set_service_status(service, ServingStatus::NotServing).await;
+        }
+        Self { reporter, engine, readiness, reported: BTreeSet::new() }
+    }
+
+    /// Reports at every change until told to `stop`; then reports everything as not serving, and
+    /// shortly after ends the streams of those who watch, which would keep their connections open.
+    pub async fn follow(mut self, mut changed: watch::Receiver<()>, mut stop: watch::Receiver<bool>) {
+        loop {
+            self.report().await;
+            tokio::select! {
+                result = changed.changed() => if result.is_err() { break },
+                // The sender gone means a stop as well.
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+        }
+        let services: Vec<String> = self.services().map(str::to_owned).collect();
+        for service in &services {
+            self.reporter.set_service_status(service, ServingStatus::NotServing).await;
+        }
+        tokio::time::sleep(TIME_TO_TELL).await;
+        for service in &services {
+            self.reporter.clear_service_status(service).await;
+        }
+    }
+
+    async fn report(&mut self) {
+        let loaded: BTreeSet<String> =
+            self.engine.models().iter().map(|info| info.model.name.to_string()).collect();
+        let ready = self.readiness.state().ready();
+        let status = |serving| if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in ["", ranking_server::SERVICE_NAME] {
+            self.reporter.set_service_status(service, status(ready)).await;
+        }
+        self.reported.extend(loaded.iter().cloned());
+        for model in &self.reported {
+            self.reporter.set_service_status(model, status(loaded.contains(model))).await;
+        }
+    }
+
+    fn services(&self) -> impl Iterator<Item = &str> {
+        ["", ranking_server::SERVICE_NAME].into_iter().chain(self.reported.iter().map(String::as_str))
+    }
+}

@@ -1,0 +1,33 @@
+//! The edge of Gatefold: gRPC for callers, HTTP for probes and metrics.
+//!
+//! A call becomes a plain [`gatefold_engine::ScoreJob`] and its reply a message again; what a
+//! feature is, how requests are queued and how a model runs is known elsewhere. Wire types, status
+//! codes and ports are known only here.
+//!
+//! - [`settings`], [`flags`]: everything a person may decide.
+//! - [`run`](mod@run): start, load, serve, drain.
+//! - [`service`]: the calls. [`convert`]: messages ↔ plain types. [`status`]: errors → codes.
+//!   [`deadline`]: the caller's deadline.
+//! - [`health`], [`readiness`], [`admin`], [`metrics`], [`telemetry`]: what is seen from outside.
+//! - [`client`]: connecting, and requests from JSON values.
+
+pub mod admin;
+pub mod client;
+pub mod convert;
+pub mod deadline;
+pub mod flags;
+pub mod health;
+pub mod listen;
+pub mod metrics;
+pub mod readiness;
+pub mod run;
+pub mod service;
+pub mod settings;
+pub mod signals;
+pub mod status;
+pub mod telemetry;
+pub mod top_k;
+
+pub use flags::Flags;
+pub use run::{run, run_with, serve};
+pub use settings::Settings;

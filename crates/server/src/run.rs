@@ -1,0 +1,206 @@
+//! The life of a server: start, load, serve, drain.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use gatefold_backend_ort::{OrtLoader, OrtSettings};
+use gatefold_engine::{BackendLoader, Engine, ModelState, Registry};
+use gatefold_proto::ranking::v1 as wire;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+
+use crate::admin::{self, Shown};
+use crate::deadline;
+use crate::flags::Flags;
+use crate::health::{EngineListener, Health};
+use crate::listen;
+use crate::metrics::Metrics;
+use crate::readiness::Readiness;
+use crate::service::Service;
+use crate::settings::Settings;
+use crate::signals;
+use crate::telemetry;
+
+/// What `gatefold-server` and `gatefold serve` do: a server with these flags, until SIGTERM or
+/// ctrl-c.
+///
+/// # Errors
+/// Settings that are not usable, a port in use, no ONNX Runtime, and models none of which can be
+/// loaded.
+pub fn serve(flags: &Flags) -> anyhow::Result<()> {
+    let settings = flags.settings()?;
+    if flags.check {
+        use std::io::Write;
+        write!(std::io::stdout().lock(), "{}", toml::to_string(&settings)?)?;
+        return Ok(());
+    }
+    telemetry::start(settings.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let listener = listen::bind("listen", settings.listen).await?;
+        let admin = listen::bind("admin", settings.admin).await?;
+        run(settings, listener, admin, signals::shutdown()?).await
+    });
+    // A model that is being loaded is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+/// Runs a server on ONNX Runtime until `shutdown` completes, then drains it.
+///
+/// # Errors
+/// When ONNX Runtime cannot be had, and as [`run_with`].
+pub async fn run(
+    settings: Settings,
+    listener: TcpListener,
+    admin_listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
+    let runtime =
+        OrtSettings { library: settings.ort_library.clone(), intra_threads: settings.intra_threads };
+    let loader = Arc::new(OrtLoader::new(runtime)?);
+    run_with(settings, loader, listener, admin_listener, shutdown).await
+}
+
+/// Runs a server whose models are run by what `loader` opens, until `shutdown` completes, then
+/// drains it: health says NOT_SERVING, no connection is accepted, requests in flight have
+/// [`Settings::drain_seconds`] to finish.
+///
+/// # Errors
+/// Settings that are not usable, a models folder that cannot be read, and models none of which can
+/// be loaded.
+pub async fn run_with(
+    settings: Settings,
+    loader: Arc<dyn BackendLoader>,
+    listener: TcpListener,
+    admin_listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
+    settings.check()?;
+    let metrics = Arc::new(Metrics::default());
+    let (changed, changes) = watch::channel(());
+    let engine_listener = EngineListener::new(metrics.clone(), changed.clone());
+    let engine = Engine::start(settings.engine(), loader, Arc::new(engine_listener))?;
+    let mut registry = Registry::new(settings.registry(), engine.clone());
+    registry.watch()?;
+    let registry = Arc::new(registry);
+    let readiness = Arc::new(Readiness::new(engine.clone(), registry.clone()));
+    let (stop, stopping) = watch::channel(false);
+    tracing::info!(
+        listen = %listener.local_addr()?,
+        admin = %admin_listener.local_addr()?,
+        models = %settings.models.display(),
+        "starting"
+    );
+
+    let admin = admin::routes(Shown { metrics: metrics.clone(), readiness: readiness.clone() });
+    let admin = tokio::spawn(axum::serve(admin_listener, admin).into_future());
+    let reporter = HealthReporter::new();
+    let health = Health::new(reporter.clone(), engine.clone(), readiness.clone()).await;
+    tokio::spawn(health.follow(changes, stopping.clone()));
+    let service = Service::new(engine.clone(), settings.limits.clone(), metrics, stopping.clone());
+    let grpc = serve_grpc(&settings, listener, reporter, service, stopping)?;
+    let mut grpc = tokio::spawn(grpc);
+
+    let result = tokio::select! {
+        () = shutdown => Ok(()),
+        ended = &mut grpc => match ended {
+            Ok(Ok(())) => Err(anyhow::anyhow!("the gRPC port closed by itself")),
+            Ok(Err(error)) => Err(error).context("the gRPC port"),
+            Err(error) => Err(error).context("the gRPC port"),
+        },
+        error = async {
+            match first_look(&settings, registry.clone(), &engine).await {
+                Err(error) => error,
+                Ok(()) => {
+                    readiness.looked();
+                    changed.send_replace(());
+                    std::future::pending().await
+                }
+            }
+        } => Err(error),
+    };
+
+    let deadline = Instant::now() + settings.drain();
+    readiness.stop();
+    stop.send_replace(true);
+    if result.is_ok() && tokio::time::timeout_at(deadline.into(), &mut grpc).await.is_err() {
+        tracing::warn!(seconds = settings.drain_seconds, "connections are still open; they are cut");
+    }
+    let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
+    let drained = tokio::task::spawn_blocking(move || engine.shutdown(left)).await?;
+    admin.abort();
+    match (drained.abandoned, drained.complete) {
+        (0, true) => tracing::info!("stopped"),
+        (abandoned, complete) => tracing::warn!(abandoned, complete, "stopped before all work was done"),
+    }
+    result
+}
+
+/// The gRPC port: `Ranking`, health and reflection.
+fn serve_grpc(
+    settings: &Settings,
+    listener: TcpListener,
+    reporter: HealthReporter,
+    service: Service,
+    mut stopping: watch::Receiver<bool>,
+) -> anyhow::Result<impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<>> {
+    let described = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(wire::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let mut routes = Routes::new(service.into_server())
+        .add_service(HealthServer::new(HealthService::from_health_reporter(reporter)))
+        .add_service(described().build_v1()?)
+        // Many tools still ask for the older version of the protocol.
+        .add_service(described().build_v1alpha()?);
+    let router = std::mem::take(routes.axum_router_mut());
+    *routes.axum_router_mut() = router.layer(axum::middleware::from_fn(deadline::enforce));
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let server = Server::builder()
+        .max_concurrent_streams(settings.limits.connection_calls)
+        .http2_keepalive_interval(Some(Duration::from_secs(60)))
+        .add_routes(routes);
+    Ok(server.serve_with_incoming_shutdown(incoming, async move {
+        // The sender gone means a stop as well.
+        let _ = stopping.wait_for(|stop| *stop).await;
+    }))
+}
+
+/// Loads the models for the first time. An empty folder is no error: it is waited on.
+///
+/// # Errors
+/// Without a folder, or when none of the models found can be loaded.
+async fn first_look(settings: &Settings, registry: Arc<Registry>, engine: &Engine) -> anyhow::Result<()> {
+    let looked = registry.clone();
+    tokio::task::spawn_blocking(move || looked.refresh()).await??;
+    let serving = engine.models();
+    let names: Vec<String> = serving.iter().map(|info| info.model.to_string()).collect();
+    if !names.is_empty() {
+        tracing::info!(models = names.join(", "), "ready");
+        return Ok(());
+    }
+    let refused = registry.status().into_iter().filter_map(|status| match status.state {
+        ModelState::Refused { reason } => Some(format!("{}: {reason}", status.model)),
+        _ => None,
+    });
+    let refused: Vec<String> = refused.collect();
+    let folder = settings.models.display();
+    if !refused.is_empty() {
+        bail!("none of the models in {folder} can be loaded: {}", refused.join("; "));
+    }
+    if settings.poll_interval().is_none() {
+        bail!(
+            "{folder} holds no model (<name>/<version>/manifest.json), and poll_seconds = 0 never looks again"
+        );
+    }
+    tracing::warn!(%folder, "no model yet (<name>/<version>/manifest.json); waiting for one");
+    Ok(())
+}

@@ -1,0 +1,260 @@
+//! Everything about a server that a person may decide: one checked struct, read from a TOML file
+//! with flags over it, passed by value, with no global state.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gatefold_engine::{EngineSettings, GraphForm, RegistrySettings};
+use gatefold_schema::{ConfigError, strict};
+use serde::{Deserialize, Serialize};
+
+/// The settings of a server. Each has a value that suits one small machine; the text says why one
+/// would change it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Address of the gRPC port. `0.0.0.0:8500` to be reached from other machines.
+    pub listen: SocketAddr,
+    /// Address of the admin port (`/livez`, `/readyz`, `/metrics`, plain HTTP). Open it to the
+    /// probes and the metrics collector, never to callers.
+    pub admin: SocketAddr,
+    /// Folder of models: `<models>/<name>/<version>/`.
+    pub models: PathBuf,
+    /// Seconds between two looks at the models folder for new versions; 0 never looks again.
+    /// Shorter where a new version should take traffic sooner.
+    pub poll_seconds: f64,
+    /// Threads that run models, shared by all of them; 0 means as many as the cores allow
+    /// (cores ÷ intra_threads). Every model version has a session for each, so more cost memory;
+    /// fewer leave cores to other programs.
+    pub workers: usize,
+    /// Threads that one batch is computed with. Above 1 a single large request is answered sooner,
+    /// at the price of some throughput.
+    pub intra_threads: usize,
+    /// Candidates computed together at most: a batch takes further requests while it has room. A
+    /// single larger request still runs, alone. Larger batches use the processor better, and make
+    /// those in them wait for each other.
+    pub row_budget: usize,
+    /// Microseconds a worker waits for more requests while its batch has room; 0 takes what is
+    /// there. A little waiting pays where requests are small and the load is high.
+    pub batch_delay_us: u64,
+    /// Candidates that may wait in a model's queue; beyond it requests are refused with
+    /// RESOURCE_EXHAUSTED. The queue is a buffer for bursts: waiting time ≈ queue_rows ÷ throughput,
+    /// so keep it below what callers are ready to wait.
+    pub queue_rows: usize,
+    /// What a single request may ask for.
+    pub limits: Limits,
+    /// Seconds that requests in flight have to finish once the server is told to stop. Stay below
+    /// the time after which the machine is taken away (30 s in Kubernetes).
+    pub drain_seconds: f64,
+    /// Path of `libonnxruntime.so`; without it `ORT_DYLIB_PATH`, then the cache that
+    /// `cargo xtask setup` fills.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ort_library: Option<PathBuf>,
+    /// Form of the log on stderr: `text` for people, `json` for collectors.
+    pub log: LogFormat,
+}
+
+/// Bounds on a single request, so that one caller cannot exhaust the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Bytes of a request message. Raise it with `candidates` or for many long text columns.
+    pub message_bytes: usize,
+    /// Candidates a request. Raise it where a caller ranks more in one call.
+    pub candidates: usize,
+    /// Elements of one sequence, whatever a model would accept.
+    pub sequence_length: usize,
+    /// Bytes of one text value.
+    pub text_bytes: usize,
+    /// Columns a request.
+    pub columns: usize,
+    /// Requests of one stream that are worked on at once; the next is read when one is answered.
+    pub stream_requests: usize,
+    /// Calls that one connection may have open at once; a client waits before it opens more.
+    pub connection_calls: u32,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// One line of text an event.
+    Text,
+    /// One JSON object an event.
+    Json,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8500)),
+            admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 8501)),
+            models: PathBuf::from("models"),
+            poll_seconds: 2.0,
+            workers: 0,
+            intra_threads: 1,
+            row_budget: 1024,
+            batch_delay_us: 0,
+            queue_rows: 16_384,
+            limits: Limits::default(),
+            drain_seconds: 10.0,
+            ort_library: None,
+            log: LogFormat::Text,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes: 4 << 20,
+            candidates: 10_000,
+            sequence_length: 10_000,
+            text_bytes: 4096,
+            columns: 1024,
+            stream_requests: 32,
+            connection_calls: 1024,
+        }
+    }
+}
+
+impl Settings {
+    /// Settings from the text of a TOML file; `origin` is the file's name as the person knows it.
+    ///
+    /// # Errors
+    /// A syntax error, wrong type or unknown key, with its line and the nearest known key.
+    pub fn from_toml(text: &str, origin: &str) -> Result<Settings, ConfigError> {
+        strict::from_toml(text, origin)
+    }
+
+    /// Checks that every setting is usable and that they fit each other.
+    ///
+    /// # Errors
+    /// A sentence that names the setting, its value and what is allowed.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let fail = |text: String| Err(ConfigError::new(text));
+        if self.listen == self.admin && self.listen.port() != 0 {
+            return fail(format!("listen and admin are both {}: give each its own port", self.listen));
+        }
+        let counts = [
+            ("intra_threads", self.intra_threads, 256),
+            ("row_budget", self.row_budget, 1 << 24),
+            ("queue_rows", self.queue_rows, 1 << 30),
+            ("limits.message_bytes", self.limits.message_bytes, 1 << 30),
+            ("limits.candidates", self.limits.candidates, 1 << 24),
+            ("limits.sequence_length", self.limits.sequence_length, 1 << 24),
+            ("limits.text_bytes", self.limits.text_bytes, 1 << 24),
+            ("limits.columns", self.limits.columns, 1 << 16),
+            ("limits.stream_requests", self.limits.stream_requests, 1 << 16),
+            ("limits.connection_calls", self.limits.connection_calls as usize, 1 << 20),
+        ];
+        for (name, value, most) in counts {
+            if !(1..=most).contains(&value) {
+                return fail(format!("{name} is {value}: it must be between 1 and {most}"));
+            }
+        }
+        if self.workers > 1024 {
+            return fail(format!("workers is {}: it must be at most 1024", self.workers));
+        }
+        for (name, value) in [("poll_seconds", self.poll_seconds), ("drain_seconds", self.drain_seconds)] {
+            if !(0.0..=86_400.0).contains(&value) {
+                return fail(format!("{name} is {value}: it must be between 0 and 86400"));
+            }
+        }
+        if self.batch_delay_us > 1_000_000 {
+            return fail(format!("batch_delay_us is {}: it must be at most 1000000", self.batch_delay_us));
+        }
+        if self.limits.candidates > self.queue_rows {
+            return fail(format!(
+                "limits.candidates ({}) is above queue_rows ({}): such a request could never be queued; \
+                 raise queue_rows or lower limits.candidates",
+                self.limits.candidates, self.queue_rows
+            ));
+        }
+        Ok(())
+    }
+
+    /// The engine's part of the settings.
+    pub fn engine(&self) -> EngineSettings {
+        EngineSettings {
+            workers: self.worker_count(),
+            queue_rows: self.queue_rows,
+            request_rows: self.limits.candidates,
+            batch_rows: self.row_budget,
+            batch_delay: Duration::from_micros(self.batch_delay_us),
+            form: GraphForm::UserOnce,
+        }
+    }
+
+    /// The registry's part of the settings.
+    pub fn registry(&self) -> RegistrySettings {
+        RegistrySettings { folder: self.models.clone(), poll: self.poll_interval() }
+    }
+
+    /// Time between two looks at the models folder; `None` when it is read only once.
+    pub fn poll_interval(&self) -> Option<Duration> {
+        (self.poll_seconds > 0.0).then(|| Duration::from_secs_f64(self.poll_seconds))
+    }
+
+    /// Time that requests in flight have to finish.
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs_f64(self.drain_seconds)
+    }
+
+    /// Number of worker threads, with 0 resolved to what the cores allow.
+    pub fn worker_count(&self) -> usize {
+        // Respects the processor share a container is given.
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        match self.workers {
+            0 => (cores / self.intra_threads).max(1),
+            count => count,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refuse(text: &str, expected: &str) {
+        let result = Settings::from_toml(text, "server.toml").and_then(|settings| settings.check());
+        let message = result.expect_err("these settings are not usable").to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+
+    #[test]
+    fn the_defaults_are_usable_and_survive_toml() {
+        let settings = Settings::default();
+        settings.check().unwrap();
+        let text = toml::to_string(&settings).unwrap();
+        assert_eq!(Settings::from_toml(&text, "server.toml").unwrap(), settings);
+    }
+
+    #[test]
+    fn a_file_names_only_what_differs() {
+        let text = "listen = \"0.0.0.0:9000\"\nlog = \"json\"\n[limits]\ncandidates = 500\n";
+        let settings = Settings::from_toml(text, "server.toml").unwrap();
+        assert_eq!(settings.listen.port(), 9000);
+        assert_eq!(settings.log, LogFormat::Json);
+        assert_eq!(settings.limits.candidates, 500);
+        assert_eq!(settings.limits.columns, Limits::default().columns);
+        assert_eq!(settings.row_budget, Settings::default().row_budget);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused() {
+        refuse("row_buget = 3\n", "server.toml:1: unknown field `row_buget`");
+        refuse("row_buget = 3\n", "did you mean `row_budget`?");
+        refuse("workers = 2\n[limits]\ncandidate = 3\n", "server.toml:3: unknown field `candidate`");
+        refuse("listen = \"here\"\n", "server.toml:1: ");
+        refuse("log = \"xml\"\n", "unknown variant `xml`");
+        refuse("row_budget = 0\n", "row_budget is 0: it must be between 1");
+        refuse("poll_seconds = -1.0\n", "poll_seconds is -1");
+        refuse("drain_seconds = nan\n", "drain_seconds is NaN");
+        refuse("queue_rows = 100\n", "limits.candidates (10000) is above queue_rows (100)");
+        refuse("listen = \"127.0.0.1:1\"\nadmin = \"127.0.0.1:1\"\n", "give each its own port");
+    }
+}

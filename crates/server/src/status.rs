@@ -1,0 +1,48 @@
+//! Errors → gRPC status: the only place that chooses codes.
+
+use gatefold_engine::ScoreError;
+use tonic::{Code, Status};
+
+use crate::convert::FieldError;
+
+/// Why a request is not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// A field of the message is wrong.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    /// The engine has no scores for it.
+    #[error(transparent)]
+    Score(#[from] ScoreError),
+    /// No model takes traffic.
+    #[error("no model is loaded yet; try again later, /readyz on the admin port says what is awaited")]
+    NoModel,
+}
+
+impl Refusal {
+    /// The status code of the answer.
+    pub fn code(&self) -> Code {
+        match self {
+            Refusal::Field(_) => Code::InvalidArgument,
+            Refusal::NoModel => Code::Unavailable,
+            Refusal::Score(error) => match error {
+                ScoreError::UnknownModel { .. } | ScoreError::UnknownVersion { .. } => Code::NotFound,
+                ScoreError::UnknownOutput { .. }
+                | ScoreError::RepeatedOutput { .. }
+                | ScoreError::NoCandidates
+                | ScoreError::TooManyCandidates { .. }
+                | ScoreError::Encode(_) => Code::InvalidArgument,
+                ScoreError::Overloaded { .. } => Code::ResourceExhausted,
+                ScoreError::DeadlineExceeded => Code::DeadlineExceeded,
+                ScoreError::ShuttingDown => Code::Unavailable,
+                ScoreError::Batch { .. } | ScoreError::Backend { .. } => Code::Internal,
+            },
+        }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Status {
+        Status::new(refusal.code(), refusal.to_string())
+    }
+}

@@ -1,0 +1,7 @@
+//! A running server, driven through real gRPC and HTTP connections. Its models are run by a backend
+//! of a few lines, so that every score can be worked out by hand.
+
+mod bad_requests;
+mod lifecycle;
+mod scoring;
+mod support;

@@ -1,0 +1,169 @@
+//! Scores, streams and descriptions of models.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use gatefold_proto::ranking::v1 as wire;
+use tokio_stream::StreamExt;
+use tonic::{Code, Request};
+use wire::score_stream_response::Result as StreamResult;
+
+use crate::support::{Running, eventually, formula, publish, request};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scores_are_those_of_the_model_in_the_order_asked_for() {
+    let running = Running::start(|_| {}).await;
+    let mut client = running.client().await;
+    let prices = [10.0, 30.0, 20.0];
+    let reply = client.score(request(&prices)).await.unwrap().into_inner();
+    assert_eq!((reply.model.as_str(), reply.version, reply.request_id.as_str()), ("demo", 1, "r1"));
+    let names: Vec<&str> = reply.outputs.iter().map(|output| output.name.as_str()).collect();
+    assert_eq!(names, ["ctr", "cvr", "ctcvr"]);
+    for (at, output) in reply.outputs.iter().enumerate() {
+        let expected = prices.map(|price| formula(31.0, price as f32, 0.0)[at]);
+        assert_eq!(output.scores, expected, "{}", output.name);
+    }
+    assert!(reply.candidates.is_empty());
+    assert!(reply.timings.unwrap().batch_candidates >= 3);
+
+    let mut asked = request(&prices);
+    asked.outputs = vec!["ctcvr".into(), "ctr".into()];
+    let reply = client.score(asked).await.unwrap().into_inner();
+    let names: Vec<&str> = reply.outputs.iter().map(|output| output.name.as_str()).collect();
+    assert_eq!(names, ["ctcvr", "ctr"]);
+    assert_eq!(reply.outputs[1].scores, prices.map(|price| formula(31.0, price as f32, 0.0)[0]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn top_k_returns_the_best_and_their_places() {
+    let running = Running::start(|_| {}).await;
+    let mut client = running.client().await;
+    let mut asked = request(&[10.0, 30.0, 20.0, 30.0]);
+    asked.outputs = vec!["ctr".into()];
+    asked.top_k = 3;
+    // Ranked by an output that is not returned.
+    asked.top_k_by = "cvr".into();
+    let reply = client.score(asked.clone()).await.unwrap().into_inner();
+    assert_eq!(reply.candidates, [1, 3, 2]);
+    assert_eq!(reply.outputs.len(), 1);
+    assert_eq!(reply.outputs[0].scores, [30.0, 30.0, 20.0].map(|price| formula(31.0, price, 0.0)[0]));
+    // More than there are: all, ranked.
+    (asked.top_k, asked.top_k_by) = (9, String::new());
+    let reply = client.score(asked).await.unwrap().into_inner();
+    assert_eq!(reply.candidates, [1, 3, 2, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_values_and_integers_for_floats_are_accepted() {
+    let running = Running::start(|_| {}).await;
+    let mut client = running.client().await;
+    let mut asked = request(&[10.0, f64::NAN]);
+    // What stands at a missing row is not looked at.
+    asked.items[1].missing = vec![1];
+    asked.user[0].values = Some(wire::column::Values::Ints(wire::Ints { values: vec![31] }));
+    let reply = client.score(asked).await.unwrap().into_inner();
+    assert_eq!(reply.outputs[0].scores, [formula(31.0, 10.0, 0.0)[0], formula(31.0, 0.0, 0.0)[0]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_answers_in_order_and_outlives_a_bad_request() {
+    let running = Running::start(|settings| settings.limits.stream_requests = 4).await;
+    let mut client = running.client().await;
+    let requests = (0..50).map(|at| {
+        let mut one = request(&[f64::from(at % 50)]);
+        one.request_id = format!("r{at}");
+        if at == 7 {
+            one.outputs = vec!["nothing".into()];
+        }
+        one
+    });
+    let replies = client.score_stream(tokio_stream::iter(requests.collect::<Vec<_>>())).await.unwrap();
+    let replies: Vec<_> = replies.into_inner().collect().await;
+    assert_eq!(replies.len(), 50);
+    for (at, reply) in replies.into_iter().enumerate() {
+        match reply.unwrap().result.unwrap() {
+            StreamResult::Scores(scores) => {
+                assert_eq!(scores.request_id, format!("r{at}"));
+                assert_eq!(scores.outputs[0].scores, [formula(31.0, at as f32, 0.0)[0]]);
+            }
+            StreamResult::Error(error) => {
+                assert_eq!((at, error.request_id.as_str()), (7, "r7"));
+                assert_eq!(error.code, Code::InvalidArgument as i32);
+                assert!(error.message.contains("'nothing'"), "{}", error.message);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_are_described() {
+    let running = Running::start(|_| {}).await;
+    publish(running.folder.path(), "other", 0.1);
+    let mut client = running.client().await;
+    eventually(async || {
+        let reply = client.list_models(wire::ListModelsRequest {}).await.unwrap().into_inner();
+        reply.models.iter().map(|model| model.name.as_str()).eq(["demo", "other"])
+    })
+    .await;
+    let wanted = wire::GetModelRequest { model: "demo".into(), version: 0 };
+    let model = client.get_model(wanted).await.unwrap().into_inner();
+    assert_eq!((model.version, model.versions.as_slice(), model.user_once), (1, &[1][..], false));
+    let recent = &model.features[1];
+    assert_eq!((recent.name.as_str(), recent.sequence, recent.max_len), ("recent", true, 3));
+    assert_eq!((recent.side(), recent.r#type()), (wire::Side::User, wire::ValueType::Int));
+    assert_eq!(model.outputs[1].space, "impressions with click = 1");
+    // With two models loaded the name is needed.
+    let error = client.score(request(&[1.0])).await.unwrap_err();
+    assert_eq!(error.code(), Code::NotFound);
+    assert!(error.message().contains("demo, other"), "{}", error.message());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_request_is_answered_deadline_exceeded() {
+    let running = Running::start(|_| {}).await;
+    running.delay.store(400, Ordering::Relaxed);
+    let mut client = running.client().await;
+    // The client's own timer may go off first and say CANCELLED: then try again.
+    eventually(async || {
+        let mut asked = Request::new(request(&[1.0]));
+        asked.set_timeout(Duration::from_millis(100));
+        let error = client.score(asked).await.expect_err("the model takes four times as long");
+        assert!([Code::DeadlineExceeded, Code::Cancelled].contains(&error.code()), "{error}");
+        error.code() == Code::DeadlineExceeded
+    })
+    .await;
+    eventually(async || {
+        let metrics = running.get("/metrics").await;
+        metrics.contains("gatefold_requests_total{model=\"demo\",code=\"DEADLINE_EXCEEDED\"}")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_and_a_failing_model_are_answered() {
+    let running = Running::start(|settings| {
+        settings.workers = 1;
+        settings.limits.candidates = 4;
+        settings.queue_rows = 4;
+        settings.row_budget = 4;
+    })
+    .await;
+    let mut client = running.client().await;
+    let error = client.score(request(&[66.0])).await.unwrap_err();
+    assert_eq!(error.code(), Code::Internal);
+    assert!(error.message().contains("a price of 66"), "{}", error.message());
+
+    running.delay.store(300, Ordering::Relaxed);
+    let calls = (0..8).map(|_| {
+        let mut client = client.clone();
+        tokio::spawn(async move { client.score(request(&[1.0, 2.0])).await.map_err(|error| error.code()) })
+    });
+    let mut codes = Vec::new();
+    for call in calls.collect::<Vec<_>>() {
+        codes.push(call.await.unwrap().err());
+    }
+    // One batch of four runs and four candidates wait; whatever comes then is refused.
+    assert!(codes.contains(&Some(Code::ResourceExhausted)), "{codes:?}");
+    assert!(codes.contains(&None), "{codes:?}");
+    assert!(codes.iter().all(|code| matches!(code, None | Some(Code::ResourceExhausted))), "{codes:?}");
+}

@@ -1,0 +1,117 @@
+//! The trainer's own forward pass: the scores that every exported form must give.
+
+use gatefold_dataset::Split;
+use gatefold_exec::{Executor, InputValue, Parameters, Plan};
+use gatefold_features::{FeatureBatch, FeatureColumn};
+use gatefold_graph::{Graph, NodeId};
+use gatefold_schema::{EncoderSet, Level, Recipe};
+
+use crate::error::TrainError;
+
+/// Rows scored at a time.
+const ROWS_PER_BATCH: usize = 4096;
+
+/// Scores batches with given parameters.
+pub struct Forward {
+    graph: Graph,
+    executor: Executor,
+    outputs: Vec<NodeId>,
+    features: Vec<InputFeature>,
+}
+
+/// What the forward pass must know of a feature.
+struct InputFeature {
+    name: String,
+    level: Level,
+}
+
+impl Forward {
+    /// Builds the recipe's model and compiles its forward pass for `threads` threads.
+    ///
+    /// # Errors
+    /// When the model cannot be built or run.
+    pub fn new(recipe: &Recipe, encoders: &EncoderSet, threads: usize) -> Result<Self, TrainError> {
+        let graph = gatefold_nn::forward(&encoders.features, &recipe.tasks, &recipe.derived, &recipe.model)?;
+        let outputs: Vec<NodeId> = graph.outputs().iter().map(|(_, node)| *node).collect();
+        let executor = Executor::new(Plan::compile(&graph, &outputs)?, threads)?;
+        let features = encoders
+            .features
+            .iter()
+            .map(|fitted| InputFeature {
+                name: fitted.feature.name.clone(),
+                level: fitted.feature.side.level(),
+            })
+            .collect();
+        Ok(Self { graph, executor, outputs, features })
+    }
+
+    /// The graph, every input at candidate level.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Names of the outputs: the tasks, then the derived outputs.
+    pub fn output_names(&self) -> impl Iterator<Item = &str> {
+        self.graph.outputs().iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Probabilities of every candidate of `batch`: one list an output.
+    ///
+    /// # Errors
+    /// When the batch does not fit the model.
+    pub fn score(
+        &mut self,
+        parameters: &Parameters,
+        batch: &FeatureBatch,
+    ) -> Result<Vec<Vec<f32>>, TrainError> {
+        let columns: Vec<FeatureColumn> = batch
+            .columns
+            .iter()
+            .zip(&self.features)
+            .map(|(column, feature)| match feature.level {
+                Level::Request => column.take(&batch.request_of),
+                Level::Candidate => column.clone(),
+            })
+            .collect();
+        self.run(parameters, batch.candidates, &columns)
+    }
+
+    /// Probabilities of every row of `split`: one list an output.
+    ///
+    /// # Errors
+    /// As [`Self::score`].
+    pub fn score_split(
+        &mut self,
+        parameters: &Parameters,
+        split: &Split,
+    ) -> Result<Vec<Vec<f32>>, TrainError> {
+        let mut scores: Vec<Vec<f32>> = self.outputs.iter().map(|_| Vec::with_capacity(split.rows)).collect();
+        let rows: Vec<u32> = (0..split.rows as u32).collect();
+        for rows in rows.chunks(ROWS_PER_BATCH) {
+            let columns: Vec<FeatureColumn> = split.columns.iter().map(|column| column.take(rows)).collect();
+            let found = self.run(parameters, rows.len(), &columns)?;
+            scores.iter_mut().zip(found).for_each(|(all, found)| all.extend(found));
+        }
+        Ok(scores)
+    }
+
+    fn run(
+        &mut self,
+        parameters: &Parameters,
+        rows: usize,
+        columns: &[FeatureColumn],
+    ) -> Result<Vec<Vec<f32>>, TrainError> {
+        let names = self.features.iter().map(|feature| feature.name.as_str());
+        let inputs: Vec<(&str, InputValue)> = names.zip(columns.iter().map(input_value)).collect();
+        self.executor.run(parameters, rows, rows, &inputs)?;
+        Ok(self.outputs.iter().map(|output| self.executor.value(*output).to_vec()).collect())
+    }
+}
+
+/// A column as a graph input.
+pub(crate) fn input_value(column: &FeatureColumn) -> InputValue<'_> {
+    match column {
+        FeatureColumn::Codes { data, .. } => InputValue::I32(data),
+        FeatureColumn::Numbers(data) => InputValue::F32(data),
+    }
+}

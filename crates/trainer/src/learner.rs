@@ -1,0 +1,167 @@
+//! The model while it learns: parameters, one compiled step, the optimizer.
+
+use gatefold_dataset::Split;
+use gatefold_exec::{Adam, AdamSettings, Executor, InputValue, Parameters, Plan};
+use gatefold_features::FeatureColumn;
+use gatefold_graph::{
+    NodeId,
+    autodiff::{Gradients, differentiate},
+};
+use gatefold_nn::{LOSS, label_name, loss_name, weight_name};
+use gatefold_schema::{EncoderSet, Recipe};
+
+use crate::{
+    error::TrainError,
+    forward::{Forward, input_value},
+    space::{MeasuredOutput, loss_weight, measured_outputs},
+};
+
+/// Parameters, plan and optimizer of one training.
+pub(crate) struct Learner {
+    parameters: Parameters,
+    executor: Executor,
+    gradients: Gradients,
+    optimizer: Adam,
+    loss: NodeId,
+    forward: Forward,
+    features: Vec<String>,
+    tasks: Vec<LearnedTask>,
+}
+
+/// A task as the training graph knows it.
+struct LearnedTask {
+    name: String,
+    measured: MeasuredOutput,
+    label_input: String,
+    weight_input: String,
+    loss: NodeId,
+}
+
+impl Learner {
+    pub(crate) fn new(recipe: &Recipe, encoders: &EncoderSet, threads: usize) -> Result<Self, TrainError> {
+        let mut graph =
+            gatefold_nn::training(&encoders.features, &recipe.tasks, &recipe.derived, &recipe.model)?;
+        let node = |name: &str| {
+            graph.output_named(name).ok_or_else(|| TrainError::NoLoss { output: name.to_owned() })
+        };
+        let loss = node(LOSS)?;
+        let tasks: Vec<LearnedTask> = recipe
+            .tasks
+            .iter()
+            .zip(measured_outputs(&recipe.tasks, &[]))
+            .map(|(task, measured)| {
+                Ok(LearnedTask {
+                    name: task.name.clone(),
+                    measured,
+                    label_input: label_name(&task.name),
+                    weight_input: weight_name(&task.name),
+                    loss: node(&loss_name(&task.name))?,
+                })
+            })
+            .collect::<Result<_, TrainError>>()?;
+        let gradients = differentiate(&mut graph, loss)?;
+        let mut targets = vec![loss];
+        targets.extend(tasks.iter().map(|task| task.loss));
+        targets.extend(gradients.targets());
+        let parameters = Parameters::initialise(graph.parameters(), recipe.train.seed);
+        let settings = AdamSettings {
+            learning_rate: recipe.train.learning_rate,
+            table_learning_rate: recipe.train.embedding_learning_rate,
+            ..AdamSettings::default()
+        };
+        Ok(Self {
+            optimizer: Adam::new(graph.parameters(), settings),
+            parameters,
+            executor: Executor::new(Plan::compile(&graph, &targets)?, threads)?,
+            gradients,
+            loss,
+            forward: Forward::new(recipe, encoders, threads)?,
+            features: encoders.features.iter().map(|fitted| fitted.feature.name.clone()).collect(),
+            tasks,
+        })
+    }
+
+    pub(crate) fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Trained numbers in all.
+    pub(crate) fn parameter_count(&self) -> usize {
+        self.parameters.iter().map(|(_, values)| values.len()).sum()
+    }
+
+    /// Scores every row of a split: one list an output.
+    pub(crate) fn score(&mut self, split: &Split) -> Result<Vec<Vec<f32>>, TrainError> {
+        self.forward.score_split(&self.parameters, split)
+    }
+
+    /// Makes one step on `rows` of `split`; the total loss before it.
+    ///
+    /// # Errors
+    /// A loss that is not finite, with the feature ranges of the batch; the parameters are then
+    /// those before the step.
+    pub(crate) fn step(
+        &mut self,
+        split: &Split,
+        rows: &[u32],
+        epoch: usize,
+        step: usize,
+    ) -> Result<f32, TrainError> {
+        let columns: Vec<FeatureColumn> = split.columns.iter().map(|column| column.take(rows)).collect();
+        let labels: Vec<[Vec<f32>; 2]> =
+            self.tasks.iter().map(|task| task.labels_and_weights(split, rows)).collect();
+        let mut inputs: Vec<(&str, InputValue)> =
+            self.features.iter().map(String::as_str).zip(columns.iter().map(input_value)).collect();
+        for (task, [labels, weights]) in self.tasks.iter().zip(&labels) {
+            inputs.push((&task.label_input, InputValue::F32(labels)));
+            inputs.push((&task.weight_input, InputValue::F32(weights)));
+        }
+        self.executor.run(&self.parameters, rows.len(), rows.len(), &inputs)?;
+        let loss = self.scalar(self.loss);
+        if !loss.is_finite() {
+            let bad = self.tasks.iter().filter(|task| !self.scalar(task.loss).is_finite());
+            return Err(TrainError::NotFinite {
+                task: bad.map(|task| task.name.as_str()).collect::<Vec<_>>().join(", "),
+                loss,
+                epoch,
+                step,
+                ranges: ranges(&self.features, &columns),
+            });
+        }
+        self.optimizer.step(&mut self.parameters, &self.gradients, &self.executor, &inputs)?;
+        Ok(loss)
+    }
+
+    fn scalar(&self, node: NodeId) -> f32 {
+        self.executor.value(node).first().copied().unwrap_or(f32::NAN)
+    }
+}
+
+impl LearnedTask {
+    fn labels_and_weights(&self, split: &Split, rows: &[u32]) -> [Vec<f32>; 2] {
+        let label = &split.labels[&self.measured.label];
+        let labels = rows.iter().map(|&row| label[row as usize]).collect();
+        let weights =
+            rows.iter().map(|&row| loss_weight(&self.measured, &split.labels, row as usize)).collect();
+        [labels, weights]
+    }
+}
+
+/// Smallest and largest value of each feature, in words.
+fn ranges(features: &[String], columns: &[FeatureColumn]) -> String {
+    let of_column = |column: &FeatureColumn| match column {
+        FeatureColumn::Codes { data, .. } => {
+            let (low, high) = (data.iter().min(), data.iter().max());
+            format!("codes {} to {}", low.unwrap_or(&0), high.unwrap_or(&0))
+        }
+        FeatureColumn::Numbers(data) => {
+            let low = data.iter().copied().fold(f32::INFINITY, f32::min);
+            let high = data.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let bad = data.iter().filter(|value| !value.is_finite()).count();
+            let bad = if bad > 0 { format!(", {bad} not finite") } else { String::new() };
+            format!("{low} to {high}{bad}")
+        }
+    };
+    let parts = features.iter().zip(columns).map(|(name, column)| format!("{name}: {}", of_column(column)));
+    parts.collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,39 @@
+//! Training: a recipe and a sample set become a published model.
+//!
+//! ```text
+//! TrainingData ─▶ train ─▶ Trained ─▶ publish ─▶ models/<name>/<version>/
+//!   checked         │                    │
+//!   labels      batch → step        ONNX in two forms, each run and
+//!               evaluate, keep best compared with the trainer's scores
+//! ```
+//!
+//! - [`data`]: the splits in memory; a recipe and samples that do not belong together are refused.
+//! - [`space`]: the sample space of each task and output, and the checks on labels.
+//! - [`train`](mod@train): the loop. The same recipe, data and seed give the same parameters, bit by bit, for
+//!   any number of threads.
+//! - [`evaluation`]: AUC and log loss of each output on its own sample space.
+//! - [`publish`](mod@publish): export, proof, bundle.
+//! - [`progress`]: what the caller hears meanwhile, and how it can stop the training.
+//!
+//! The crate has no layers, kernels or metrics of its own: it only puts together those of
+//! `gatefold-nn`, `gatefold-exec` and `gatefold-metrics`.
+
+pub mod data;
+mod error;
+pub mod evaluation;
+pub mod forward;
+mod learner;
+mod order;
+pub mod progress;
+pub mod publish;
+pub mod space;
+pub mod train;
+
+pub use data::TrainingData;
+pub use error::TrainError;
+pub use evaluation::{Evaluation, OutputEvaluation};
+pub use forward::Forward;
+pub use progress::{Event, Progress, Silent};
+pub use publish::{Published, publish};
+pub use space::{MeasuredOutput, check_labels, measured_outputs};
+pub use train::{TrainOptions, TrainReport, Trained, train};

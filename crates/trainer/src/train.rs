@@ -1,0 +1,139 @@
+//! The training loop: shuffled batches, steps, evaluations, the best parameters.
+
+use std::time::{Duration, Instant};
+
+use gatefold_exec::Parameters;
+use gatefold_schema::Recipe;
+
+use crate::{
+    data::TrainingData,
+    error::TrainError,
+    evaluation::Evaluation,
+    learner::Learner,
+    order::EpochOrder,
+    progress::{Event, Progress},
+    space::measured_outputs,
+};
+
+/// How to run a training; what is learned does not depend on it.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainOptions {
+    /// Number of threads.
+    pub threads: usize,
+}
+
+/// A trained model.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// The parameters that were best on the validation split.
+    pub parameters: Parameters,
+    /// Their metrics there.
+    pub evaluation: Evaluation,
+    /// How the training went.
+    pub report: TrainReport,
+}
+
+/// How a training went.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainReport {
+    /// Steps made.
+    pub steps: usize,
+    /// Step of the best parameters, from 1.
+    pub best_step: usize,
+    /// Rows seen over all steps.
+    pub rows: usize,
+    /// Rows a second, time spent on evaluation left out.
+    pub samples_per_second: f64,
+    /// Seconds in all, evaluation included.
+    pub seconds: f64,
+}
+
+/// Trains the recipe's model on `data`.
+///
+/// The same recipe, data and seed give the same parameters, bit by bit, for any number of threads.
+///
+/// # Errors
+/// Labels that make no sense ([`crate::check_labels`]), a loss that is not finite, a model that
+/// cannot be built, or [`TrainError::Cancelled`].
+pub fn train(
+    recipe: &Recipe,
+    data: &TrainingData,
+    options: &TrainOptions,
+    progress: &mut dyn Progress,
+) -> Result<Trained, TrainError> {
+    let started = Instant::now();
+    recipe.check().map_err(TrainError::Recipe)?;
+    data.check(recipe)?;
+    let settings = &recipe.train;
+    let mut learner = Learner::new(recipe, &data.encoders, options.threads)?;
+    let batch_size = settings.batch_size.min(data.train.rows);
+    let steps_per_epoch = data.train.rows.div_ceil(batch_size);
+    progress.report(&Event::Started {
+        rows: data.train.rows,
+        steps: steps_per_epoch * settings.epochs,
+        parameters: learner.parameter_count(),
+    });
+
+    let outputs = measured_outputs(&recipe.tasks, &recipe.derived);
+    let mut order = EpochOrder::new(data.train.rows, settings.seed, settings.shuffle);
+    let mut best: Option<Best> = None;
+    let mut evaluations_without_gain = 0;
+    let (mut step, mut rows_seen, mut stepping) = (0, 0, Duration::ZERO);
+
+    'epochs: for epoch in 1..=settings.epochs {
+        for (batch, rows) in order.rows_of_epoch(epoch - 1).chunks(batch_size).enumerate() {
+            if progress.cancelled() {
+                return Err(TrainError::Cancelled);
+            }
+            let step_started = Instant::now();
+            step += 1;
+            let loss = learner.step(&data.train, rows, epoch, step)?;
+            stepping += step_started.elapsed();
+            rows_seen += rows.len();
+            let samples_per_second = rows_seen as f64 / stepping.as_secs_f64();
+            progress.report(&Event::Stepped { epoch, step, rows: rows_seen, loss, samples_per_second });
+
+            let epoch_ends = batch + 1 == steps_per_epoch;
+            let evaluation_is_due = settings.evaluate_every > 0 && step % settings.evaluate_every == 0;
+            if !epoch_ends && !evaluation_is_due {
+                continue;
+            }
+            let scores = learner.score(&data.valid)?;
+            let evaluation = Evaluation::measure("valid", &outputs, &scores, &data.valid.labels)?;
+            let is_best = best.as_ref().is_none_or(|best| evaluation.mean_auc() > best.evaluation.mean_auc());
+            progress.report(&Event::Evaluated { epoch, step, evaluation: &evaluation, best: is_best });
+            if is_best {
+                best = Some(Best { step, parameters: learner.parameters().clone(), evaluation });
+                evaluations_without_gain = 0;
+                continue;
+            }
+            evaluations_without_gain += 1;
+            if settings.patience > 0 && evaluations_without_gain >= settings.patience {
+                progress
+                    .report(&Event::StoppedEarly { best_step: best.as_ref().map_or(0, |best| best.step) });
+                break 'epochs;
+            }
+        }
+    }
+
+    // Every epoch ends with an evaluation, and there is at least one epoch with at least one step.
+    let Some(best) = best else { return Err(TrainError::EmptySplit { split: "train".into() }) };
+    Ok(Trained {
+        parameters: best.parameters,
+        evaluation: best.evaluation,
+        report: TrainReport {
+            steps: step,
+            best_step: best.step,
+            rows: rows_seen,
+            samples_per_second: rows_seen as f64 / stepping.as_secs_f64(),
+            seconds: started.elapsed().as_secs_f64(),
+        },
+    })
+}
+
+/// The best parameters so far.
+struct Best {
+    step: usize,
+    parameters: Parameters,
+    evaluation: Evaluation,
+}

@@ -1,0 +1,32 @@
+//! `cargo xtask test`: every check of the project, in the order in which they fail fastest.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::onnx_runtime;
+use crate::workspace::{Workspace, step};
+
+#[derive(Args)]
+pub(crate) struct TestOptions {
+    /// Only the tests whose names contain this.
+    filter: Option<String>,
+}
+
+pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
+    let library = onnx_runtime::ensure()?;
+    step("format", workspace.cargo().args(["fmt", "--all", "--check"]))?;
+    // The system tests drive the programs themselves.
+    workspace.build_programs()?;
+    let mut tests = workspace.cargo();
+    tests.args(["test", "--release", "--workspace"]);
+    tests.args(options.filter.iter());
+    onnx_runtime::set_environment(&mut tests, &library);
+    step("tests", &mut tests)
+}
+
+/// Clippy on every target, with the lints of the workspace; a warning is an error.
+pub(crate) fn lint(workspace: &Workspace) -> Result<()> {
+    let mut clippy = workspace.cargo();
+    clippy.args(["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    step("clippy", &mut clippy)
+}
