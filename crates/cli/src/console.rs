@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
@@ -94,6 +95,15 @@ impl Console {
             let _ = stderr.write_all(text.as_bytes());
         });
     }
+}
+
+/// A table without rules: the first column to the left, the others to the right.
+pub(crate) fn table(header: Vec<String>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(header);
+    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    table
 }
 
 /// The steps of a long job, each with its bar.

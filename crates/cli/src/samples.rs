@@ -7,7 +7,10 @@ use clap::Subcommand;
 use gatefold_samples::{BuildOptions, build};
 use serde_json::json;
 
-use crate::{bundles, console::Console};
+use crate::{
+    bundles,
+    console::{Console, table},
+};
 
 /// Arguments of `gatefold samples`.
 #[derive(clap::Args, Debug)]
@@ -69,11 +72,9 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
             "seconds": seconds,
         }));
     }
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
     let mut header = vec!["split".to_owned(), "rows".to_owned(), "requests".to_owned()];
     header.extend(recipe.tasks.iter().map(|task| format!("{} = 1", task.label)));
-    table.set_header(header);
+    let mut table = table(header);
     for name in ["train", "valid", "test"] {
         let Some(split) = manifest.splits.get(name) else { continue };
         let mut row = vec![name.to_owned(), split.rows.to_string(), split.requests.to_string()];

@@ -10,7 +10,11 @@ use gatefold_trainer::{Event, Progress, TrainOptions, TrainingData, publish, tra
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use crate::{console::Console, interrupt::Interrupt};
+use crate::{
+    bundles,
+    console::{Console, table},
+    interrupt::Interrupt,
+};
 
 /// Trains on the `train` split, keeps the parameters that are best on the `valid` split, checks
 /// the exported graphs in ONNX Runtime against the trainer's own scores, and publishes the bundle
@@ -58,8 +62,8 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
     let recipe = read_recipe(&args)?;
     let samples = SampleSet::open(&args.samples)
         .with_context(|| format!("cannot open the samples in {}", args.samples.display()))?;
-    let threads = args.threads.map_or_else(crate::bundles::all_cores, |threads| threads as usize);
-    let loader = crate::bundles::loader()?;
+    let threads = args.threads.map_or_else(bundles::all_cores, |threads| threads as usize);
+    let loader = bundles::loader()?;
     let mut progress = TrainingProgress::new(console)?;
 
     let data = TrainingData::load(&recipe, &samples)
@@ -90,13 +94,10 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
             "validation": validation,
         }));
     }
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["output", "measured on", "rows", "AUC", "log loss"]);
+    let mut table = table(["output", "rows", "AUC", "log loss"].map(str::to_owned).into());
     for output in &trained.evaluation.outputs {
         table.add_row([
-            output.output.clone(),
-            output.space.clone(),
+            format!("{} on {}", output.output, output.space),
             output.rows.to_string(),
             format!("{:.4}", output.auc),
             format!("{:.4}", output.log_loss),
@@ -114,7 +115,7 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
 
 /// The recipe, with what the command line changes in it.
 fn read_recipe(args: &Args) -> Result<Recipe> {
-    let mut recipe = crate::bundles::read_recipe(&args.recipe)?;
+    let mut recipe = bundles::read_recipe(&args.recipe)?;
     if let Some(kind) = args.model {
         recipe.model.kind = kind;
     }

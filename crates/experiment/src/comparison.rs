@@ -46,7 +46,7 @@ pub struct SampleSet {
 pub struct ModelScores {
     /// Bundle name.
     pub name: String,
-    /// Bundle version.
+    /// Bundle version; 0 where the scores come from no bundle.
     pub version: u64,
     /// Kind of model, such as `mmoe`.
     pub kind: String,
@@ -109,16 +109,20 @@ pub struct Comparison {
 pub struct ModelName {
     /// Bundle name.
     pub name: String,
-    /// Bundle version.
+    /// Bundle version; 0 where the scores come from no bundle.
     pub version: u64,
     /// Kind of model.
     pub kind: String,
 }
 
 impl ModelName {
-    /// Name and version, such as `mmoe v3`.
+    /// Name and version, such as `mmoe v3`; the name alone where the version is 0, as of scores
+    /// that come from no bundle.
     pub fn full(&self) -> String {
-        format!("{} v{}", self.name, self.version)
+        match self.version {
+            0 => self.name.clone(),
+            version => format!("{} v{version}", self.name),
+        }
     }
 }
 

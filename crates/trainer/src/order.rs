@@ -3,8 +3,8 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Random streams of one training seed, so that a change in how many numbers one part draws does
-/// not move the others. Stream 0 belongs to the initial parameters.
+/// Random stream of the first epoch. Initial parameters draw from streams numbered by a 64-bit hash
+/// of their names, so that neither moves the other.
 const FIRST_EPOCH_STREAM: u64 = 1;
 
 /// The rows of one epoch in the order they are seen; an epoch's order depends on the seed and the

@@ -10,12 +10,16 @@
 
 use rand::{Rng, RngExt};
 
-use super::world::{BRANDS, CATEGORIES, DEVICES, Item, PAGES, SEGMENTS, TASTES, User, normal, or_missing};
+use super::world::{BRANDS, CATEGORIES, COUNTRIES, DEVICES, Item, PAGES, SEGMENTS, TASTES, User, normal, or_missing};
 
 /// Number of components.
-pub(crate) const COMPONENTS: usize = TASTES + 9;
-/// How much each component matters on the whole: tastes and matches more than the hour.
-const IMPORTANCE: [f64; COMPONENTS] = [0.8, 0.8, 0.8, 1.0, 0.6, 0.8, 1.0, 0.4, 0.5, 0.8, 0.8];
+pub(crate) const COMPONENTS: usize = TASTES + 10;
+/// How much each component matters to clicks on the whole.
+const IMPORTANCE: [f64; COMPONENTS] = [0.35, 0.35, 0.35, 0.35, 0.2, 0.25, 1.0, 0.8, 1.0, 0.8, 0.8, 0.5];
+/// The first components arise from values of user, item and context together; those from here on
+/// from a single value. What is peculiar to conversions are the latter: there are too few
+/// conversions to learn the former from.
+const FIRST_SINGLE: usize = TASTES + 4;
 /// Standard deviation of the logits before the sines.
 const STRENGTH: [f64; 2] = [1.6, 1.5];
 /// Mean probability of a click, and of a conversion over all impressions.
@@ -47,10 +51,13 @@ pub(crate) struct Truth {
 /// What single values bring.
 #[derive(Debug)]
 struct Effects {
+    /// Categories as points in the plane.
+    category: Vec<[f64; 2]>,
     page: Vec<f64>,
     device_category: Vec<f64>,
     quarter_segment: Vec<f64>,
     brand: Vec<f64>,
+    country: Vec<f64>,
     budget: Vec<f64>,
 }
 
@@ -91,12 +98,28 @@ impl Truth {
 impl Effects {
     fn new(rng: &mut impl Rng) -> Self {
         let mut draw = |count: usize| (0..count).map(|_| normal(rng)).collect::<Vec<f64>>();
+        let points = draw(2 * CATEGORIES.len());
         Self {
+            category: points.as_chunks().0.to_vec(),
             page: draw(PAGES.len()),
             device_category: draw((DEVICES.len() + 1) * CATEGORIES.len()),
             quarter_segment: draw(QUARTERS * (SEGMENTS.len() + 1)),
             brand: draw(BRANDS + 1),
+            country: draw(COUNTRIES.len() + 1),
             budget: draw(SEGMENTS.len() + 1).iter().map(|z| 3.2 + 0.6 * z).collect(),
+        }
+    }
+
+    /// How close a category is to the user's favourites: the mean of the inner products.
+    fn closeness(&self, user: &User, category: usize) -> f64 {
+        let own = self.category[category];
+        let to = |favourite: &usize| {
+            let other = self.category[*favourite];
+            own[0] * other[0] + own[1] * other[1]
+        };
+        match user.favourites.as_deref() {
+            None | Some([]) => 0.0,
+            Some(list) => list.iter().map(to).sum::<f64>() / list.len() as f64,
         }
     }
 
@@ -104,21 +127,21 @@ impl Effects {
         let segment = or_missing(user.segment, SEGMENTS.len());
         let device = or_missing(context.device, DEVICES.len());
         let quarter = context.hour * QUARTERS / 24;
-        let is_favourite = user.favourites.as_ref().is_some_and(|list| list.contains(&item.category));
         let mut row = [0.0; COMPONENTS];
         for k in 0..TASTES {
             row[k] = user.taste[k] * item.taste[k];
         }
         row[TASTES..].copy_from_slice(&[
-            f64::from(u8::from(is_favourite)),
-            item.rating.unwrap_or(3.6),
+            self.closeness(user, item.category),
             item.price.map_or(-0.6, |price| -(price.ln_1p() - self.budget[segment]).abs()),
-            (item.views as f64).ln_1p(),
-            self.page[context.page],
             self.device_category[device * CATEGORIES.len() + item.category],
             self.quarter_segment[quarter * (SEGMENTS.len() + 1) + segment],
+            item.rating.unwrap_or(3.6),
+            (item.views as f64).ln_1p(),
+            self.page[context.page],
             self.brand[or_missing(item.brand, BRANDS)],
             -(user.activity.unwrap_or(0) as f64),
+            self.country[or_missing(user.country, COUNTRIES.len())],
         ]);
         row
     }
@@ -132,8 +155,12 @@ fn task_weights(p: f64, rng: &mut impl Rng) -> [[f64; COMPONENTS]; 2] {
     };
     let u1 = normalised(IMPORTANCE.map(|importance| importance * (0.6 + 0.8 * rng.random::<f64>())));
     let mut u2 = IMPORTANCE.map(|importance| importance * normal(rng));
-    let along = dot(&u1, &u2);
-    u2.iter_mut().zip(&u1).for_each(|(value, base)| *value -= along * base);
+    u2[..FIRST_SINGLE].fill(0.0);
+    // Without u1's share among the components that are left, u2 is orthogonal to all of u1.
+    let mut shared = u1;
+    shared[..FIRST_SINGLE].fill(0.0);
+    let along = dot(&shared, &u2) / dot(&shared, &shared);
+    u2.iter_mut().zip(&shared).for_each(|(value, base)| *value -= along * base);
     let u2 = normalised(u2);
     let across = (1.0 - p * p).max(0.0).sqrt();
     [u1, std::array::from_fn(|k| p * u1[k] + across * u2[k])]
