@@ -107,13 +107,30 @@ impl World {
         let samples = self.path("samples");
         run_json(&["synth", "--out", &logs, "--impressions", "30000", "--seed", "7"]);
         run_json(&[
-            "samples", "build", "--recipe", &Self::recipe(), "--logs", &logs, "--out", &samples, "--raw",
+            "samples",
+            "build",
+            "--recipe",
+            &Self::recipe(),
+            "--logs",
+            &logs,
+            "--out",
+            &samples,
+            "--raw",
             "test",
         ]);
         for kind in KINDS {
             run_json(&[
-                "train", "--recipe", &Self::recipe(), "--samples", &samples, "--model", kind, "--out",
-                &self.path(&format!("models/{kind}")), "--threads", "2",
+                "train",
+                "--recipe",
+                &Self::recipe(),
+                "--samples",
+                &samples,
+                "--model",
+                kind,
+                "--out",
+                &self.path(&format!("models/{kind}")),
+                "--threads",
+                "2",
             ]);
         }
     }

@@ -73,7 +73,11 @@ fn a_truncated_log_is_named() {
 fn a_column_of_the_wrong_type_is_named() {
     let (folder, logs) = logs();
     let recipe = fs::read_to_string(World::recipe()).expect("the recipe is there");
-    let wrong = recipe.replacen("name = \"gender\"\nside = \"user\"\nkind = \"categorical\"\ntype = \"text\"", "name = \"gender\"\nside = \"user\"\nkind = \"categorical\"\ntype = \"int\"", 1);
+    let wrong = recipe.replacen(
+        "name = \"gender\"\nside = \"user\"\nkind = \"categorical\"\ntype = \"text\"",
+        "name = \"gender\"\nside = \"user\"\nkind = \"categorical\"\ntype = \"int\"",
+        1,
+    );
     assert_ne!(recipe, wrong, "the recipe has the feature");
     let file = folder.path().join("wrong.toml");
     fs::write(&file, wrong).expect("it can be written");
@@ -88,7 +92,12 @@ fn an_unknown_key_is_refused_with_its_line_and_the_nearest_key() {
     let line = 1 + wrong[..wrong.find("batch_sise").expect("replaced")].matches('\n').count();
     let file = folder.path().join("typo.toml");
     fs::write(&file, wrong).expect("it can be written");
-    check_build(&folder, &logs, &text(&file), &[&format!("typo.toml:{line}"), "batch_sise", "did you mean `batch_size`"]);
+    check_build(
+        &folder,
+        &logs,
+        &text(&file),
+        &[&format!("typo.toml:{line}"), "batch_sise", "did you mean `batch_size`"],
+    );
 }
 
 #[test]
@@ -101,7 +110,13 @@ fn a_truncated_shard_is_named() {
     fs::write(&shard, &bytes[..bytes.len() - 100]).expect("it can be written");
     let models = folder.path().join("models/m");
     let said = run_failing(&[
-        "train", "--recipe", &World::recipe(), "--samples", &text(&samples), "--out", &text(&models),
+        "train",
+        "--recipe",
+        &World::recipe(),
+        "--samples",
+        &text(&samples),
+        "--out",
+        &text(&models),
     ]);
     check_said(&said, &["train-00000.parquet"]);
     assert!(!models.join("1").exists(), "nothing is published");
@@ -166,7 +181,13 @@ fn a_server_refuses_a_bad_bundle_and_keeps_the_good_one() {
     std::thread::sleep(Duration::from_secs(1));
     let examples = World::get().path("samples/examples.json");
     let reply = gatefold_tests::run_json(&[
-        "request", "--server", &server.url, "--model", "mmoe", "--file", &examples,
+        "request",
+        "--server",
+        &server.url,
+        "--model",
+        "mmoe",
+        "--file",
+        &examples,
     ]);
     assert_eq!(reply["version"], 1, "the old version stays");
 }
@@ -198,8 +219,7 @@ fn a_killed_training_leaves_no_bundle() {
     child.wait().expect("it ends");
     assert!(!model.join("1").exists(), "no version appears");
     // The folder is as good as new: the next training publishes version 1.
-    let report = gatefold_tests::run_json(&[
-        "train", "--recipe", &recipe, "--samples", &samples, "--out", &out,
-    ]);
+    let report =
+        gatefold_tests::run_json(&["train", "--recipe", &recipe, "--samples", &samples, "--out", &out]);
     assert_eq!(report["version"], 1, "{report}");
 }

@@ -85,7 +85,8 @@ impl GoldenFile {
                 None => vec![1.0; self.request_of.len()],
                 Some(given) => self.labels[given].clone(),
             };
-            inputs.insert(gatefold_nn::label_name(&task.name), Owned::Numbers(self.labels[&task.name].clone()));
+            inputs
+                .insert(gatefold_nn::label_name(&task.name), Owned::Numbers(self.labels[&task.name].clone()));
             inputs.insert(gatefold_nn::weight_name(&task.name), Owned::Numbers(space));
         }
         if user_once {
@@ -126,10 +127,8 @@ fn table_gradient(
     let width = parameter.dims[1];
     let mut sum = vec![0.0; parameter.dims.iter().product()];
     for part in rows {
-        let (name, _) = graph
-            .inputs()
-            .find(|(_, node)| *node == part.codes)
-            .expect("codes are read from graph inputs");
+        let (name, _) =
+            graph.inputs().find(|(_, node)| *node == part.codes).expect("codes are read from graph inputs");
         let Owned::Codes(codes) = &inputs[name] else { panic!("{name} holds codes") };
         let gradient = executor.value(part.rows);
         let codes_a_row = codes.len() / (gradient.len() / width);
@@ -153,7 +152,10 @@ fn check(model: &str, user_once: bool) {
     let plain = gatefold_nn::training(&golden.features, &golden.tasks, &golden.derived, &golden.model)
         .expect("the model can be built");
     let of_request = |name: &str| {
-        golden.features.iter().any(|fitted| fitted.feature.name == name && fitted.feature.side.level() == Level::Request)
+        golden
+            .features
+            .iter()
+            .any(|fitted| fitted.feature.name == name && fitted.feature.side.level() == Level::Request)
     };
     let mut graph =
         if user_once { passes::user_once(&plain, &of_request).expect("the pass applies") } else { plain };
@@ -166,7 +168,8 @@ fn check(model: &str, user_once: bool) {
 
     let parameters = golden.parameters(&graph);
     let owned = golden.graph_inputs(user_once);
-    let inputs: Vec<(&str, InputValue)> = owned.iter().map(|(name, value)| (name.as_str(), value.view())).collect();
+    let inputs: Vec<(&str, InputValue)> =
+        owned.iter().map(|(name, value)| (name.as_str(), value.view())).collect();
     let candidates = golden.request_of.len();
     let requests = if user_once { first_rows(&golden.request_of).len() } else { candidates };
     executor.run(&parameters, requests, candidates, &inputs).expect("the inputs fit");

@@ -15,8 +15,21 @@ fn steady_load_has_no_error_and_flat_memory() {
     let examples = World::get().path("samples/examples.json");
     let load = |seed: &str| {
         run_json(&[
-            "load", "--server", &server.url, "--model", "mmoe", "--requests", &examples, "--candidates",
-            "200", "--rate", "100", "--duration", "3s", "--seed", seed,
+            "load",
+            "--server",
+            &server.url,
+            "--model",
+            "mmoe",
+            "--requests",
+            &examples,
+            "--candidates",
+            "200",
+            "--rate",
+            "100",
+            "--duration",
+            "3s",
+            "--seed",
+            seed,
         ])
     };
     load("1");

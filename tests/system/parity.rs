@@ -117,7 +117,8 @@ fn check(kind: &str) {
     let raw = world.path("samples/raw-test.parquet");
     let out = beside.path().join("scores.parquet").to_str().expect("UTF-8").to_owned();
     run_json(&["score", "--model", &world.path(&format!("models/{kind}")), "--input", &raw, "--out", &out]);
-    for ((name, found), expected) in native.names.iter().zip(columns(&out, &native.names)).zip(&native.scores) {
+    for ((name, found), expected) in native.names.iter().zip(columns(&out, &native.names)).zip(&native.scores)
+    {
         check_near(&format!("{kind} gatefold score {name}"), &found, expected);
     }
     check_served(kind, &raw, &native);
@@ -132,9 +133,8 @@ fn check_served(kind: &str, raw: &str, native: &Native) {
     for request in picked {
         let (start, row) = (starts[request], starts[request].to_string());
         let end = starts.get(request + 1).copied().unwrap_or(native.split.rows);
-        let reply = run_json(&[
-            "request", "--server", &server.url, "--model", kind, "--parquet", raw, "--row", &row,
-        ]);
+        let reply =
+            run_json(&["request", "--server", &server.url, "--model", kind, "--parquet", raw, "--row", &row]);
         for (name, expected) in native.names.iter().zip(&native.scores) {
             let list = reply["scores"][name].as_array().expect("one list an output");
             let found: Vec<f32> = list.iter().map(|score| score.as_f64().expect("a number") as f32).collect();
@@ -168,8 +168,17 @@ fn every_model_of_the_folder_is_served() {
         assert!(loader.open(&bundle, GraphForm::UserOnce).is_ok());
         let examples = World::get().path("samples/examples.json");
         let reply = run_json(&[
-            "request", "--server", &server.url, "--model", kind, "--file", &examples, "--top-k", "3",
-            "--output", "ctr",
+            "request",
+            "--server",
+            &server.url,
+            "--model",
+            kind,
+            "--file",
+            &examples,
+            "--top-k",
+            "3",
+            "--output",
+            "ctr",
         ]);
         assert_eq!(reply["model"], kind);
         let scores = reply["scores"]["ctr"].as_array().expect("scores of ctr");

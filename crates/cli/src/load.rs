@@ -27,6 +27,9 @@ use crate::console::Console;
 
 /// Arguments of `gatefold load`.
 #[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Example:\n  gatefold load --model mmoe --requests work/samples/examples.json --candidates 200 --rate 200 --duration 30s"
+)]
 pub(crate) struct Args {
     /// Address of the server
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8500")]

@@ -17,6 +17,10 @@ use crate::console::Console;
 
 /// Arguments of `gatefold request`.
 #[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  gatefold request --model mmoe --file work/samples/examples.json --top-k 5 --output ctr\n  \
+                  gatefold request --model mmoe --parquet work/samples/raw-test.parquet --row 0 --json"
+)]
 pub(crate) struct Args {
     /// Address of the server
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8500")]

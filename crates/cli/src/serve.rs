@@ -2,6 +2,9 @@
 
 /// Arguments of `gatefold serve`.
 #[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Example:\n  gatefold serve --models work/models --listen 127.0.0.1:8500 --admin 127.0.0.1:8501"
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     flags: gatefold_server::Flags,

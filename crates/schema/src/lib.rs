@@ -20,16 +20,15 @@ pub mod strict;
 pub mod task;
 
 pub use feature::{
-    Encoder, EncoderSet, EncoderState, Feature, FittedFeature, Kind, Level, Side, ValueType,
-    Vocabulary, VocabularyValues,
+    Encoder, EncoderSet, EncoderState, Feature, FittedFeature, Kind, Level, Side, ValueType, Vocabulary,
+    VocabularyValues,
 };
 pub use manifest::{
-    BundleManifest, FileEntry, Golden, GoldenRequest, GraphFile, GraphInput, OutputInfo,
-    SampleManifest, ShardInfo, SplitInfo,
+    BundleManifest, FileEntry, Golden, GoldenRequest, GraphFile, GraphInput, OutputInfo, SampleManifest,
+    ShardInfo, SplitInfo,
 };
 pub use recipe::{
-    EventLogs, ModelConfig, ModelKind, Recipe, SampleSource, SamplesConfig, SplitConfig,
-    TrainConfig,
+    EventLogs, ModelConfig, ModelKind, Recipe, SampleSource, SamplesConfig, SplitConfig, TrainConfig,
 };
 pub use request::JsonRequest;
 pub use strict::ConfigError;

@@ -79,8 +79,7 @@ pub fn check_tasks(tasks: &[Task], derived: &[Derived]) -> Result<(), ConfigErro
     let task_count = seen.len();
     for output in derived {
         check_name(&output.name, &seen)?;
-        if let Some(unknown) =
-            output.product.iter().find(|name| !seen[..task_count].contains(&name.as_str()))
+        if let Some(unknown) = output.product.iter().find(|name| !seen[..task_count].contains(&name.as_str()))
         {
             return Err(ConfigError::new(format!(
                 "derived output '{}': '{unknown}' is not a task (those are: {})",
@@ -101,9 +100,7 @@ pub fn check_tasks(tasks: &[Task], derived: &[Derived]) -> Result<(), ConfigErro
 
 fn check_name(name: &str, seen: &[&str]) -> Result<(), ConfigError> {
     if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-        return Err(ConfigError::new(format!(
-            "output name '{name}': use ASCII letters, digits and '_'"
-        )));
+        return Err(ConfigError::new(format!("output name '{name}': use ASCII letters, digits and '_'")));
     }
     if seen.contains(&name) {
         return Err(ConfigError::new(format!("output '{name}' is declared twice; names must be unique")));

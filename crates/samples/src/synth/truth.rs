@@ -10,12 +10,14 @@
 
 use rand::{Rng, RngExt};
 
-use super::world::{BRANDS, CATEGORIES, COUNTRIES, DEVICES, Item, PAGES, SEGMENTS, TASTES, User, normal, or_missing};
+use super::world::{
+    BRANDS, CATEGORIES, COUNTRIES, DEVICES, Item, PAGES, SEGMENTS, TASTES, User, normal, or_missing,
+};
 
 /// Number of components.
 pub(crate) const COMPONENTS: usize = TASTES + 10;
 /// How much each component matters to clicks on the whole.
-const IMPORTANCE: [f64; COMPONENTS] = [0.35, 0.35, 0.35, 0.35, 0.2, 0.25, 1.0, 0.8, 1.0, 0.8, 0.8, 0.5];
+const IMPORTANCE: [f64; COMPONENTS] = [0.35, 0.35, 0.35, 0.35, 0.15, 0.2, 1.0, 0.8, 1.0, 0.8, 0.8, 0.5];
 /// The first components arise from values of user, item and context together; those from here on
 /// from a single value. What is peculiar to conversions are the latter: there are too few
 /// conversions to learn the former from.
@@ -23,7 +25,7 @@ const FIRST_SINGLE: usize = TASTES + 4;
 /// Standard deviation of the logits before the sines.
 const STRENGTH: [f64; 2] = [1.6, 1.5];
 /// Mean probability of a click, and of a conversion over all impressions.
-const RATES: [f64; 2] = [0.1, 0.1];
+const RATES: [f64; 2] = [0.15, 0.12];
 /// Quarters of a day.
 const QUARTERS: usize = 4;
 

@@ -258,8 +258,8 @@ impl Latent {
                 favourites.push(category);
             }
         }
-        let level = (relative_activity * 4.0).log2().clamp(0.0, 4.0) as i64;
-        let has_profile = !is_new || present(0.1, &mut uniform);
+        let level = (relative_activity * 2.0).log2().clamp(0.0, 4.0) as i64;
+        let has_profile = present(if is_new { 0.1 } else { 0.02 }, &mut uniform);
         let mut user = User { has_profile, ..User::default() };
         if has_profile {
             user.age = present(0.05, &mut uniform).then_some(age);
