@@ -1,7 +1,9 @@
 //! The pipeline from event logs to samples, against small logs with known answers and against a
 //! naive implementation.
 
+mod adult;
 mod logs;
+mod synthetic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -149,7 +149,7 @@ fn a_loss_that_is_not_finite_names_the_batch_and_its_features() {
         "the loss of ctr, cvr is NaN at epoch 1, step 1",
         "age: -1.",
         "to inf, 1 not finite",
-        "item: codes 2 to",
+        "item: codes 3 to",
     ] {
         assert!(error.contains(part), "{error}\ndoes not contain\n{part}");
     }
