@@ -22,12 +22,13 @@ struct Bar {
 pub(crate) enum Limit {
     AtLeast(f64),
     AtMost(f64),
+    Above(f64),
 }
 
 impl Limit {
     fn number(self) -> f64 {
         match self {
-            Self::AtLeast(bar) | Self::AtMost(bar) => bar,
+            Self::AtLeast(bar) | Self::AtMost(bar) | Self::Above(bar) => bar,
         }
     }
 
@@ -35,6 +36,7 @@ impl Limit {
         match self {
             Self::AtLeast(_) => ">=",
             Self::AtMost(_) => "<=",
+            Self::Above(_) => ">",
         }
     }
 
@@ -43,6 +45,7 @@ impl Limit {
         match self {
             Self::AtLeast(bar) => value >= bar,
             Self::AtMost(bar) => value <= bar,
+            Self::Above(bar) => value > bar,
         }
     }
 }
@@ -101,12 +104,14 @@ mod tests {
         let mut bars = Bars::default();
         bars.bar("ratio", 1.7, Limit::AtLeast(1.5));
         bars.bar("p99", 7.0, Limit::AtMost(6.0));
+        bars.bar("gain", 0.0, Limit::Above(0.0));
         bars.bar("nothing measured", f64::NAN, Limit::AtLeast(0.0));
         bars.figure("rounds", 9.0);
         let expected = json!({
             "bars": {
                 "ratio": {"value": 1.7, "bar": 1.5, "sense": ">=", "ok": true},
                 "p99": {"value": 7.0, "bar": 6.0, "sense": "<=", "ok": false},
+                "gain": {"value": 0.0, "bar": 0.0, "sense": ">", "ok": false},
                 "nothing measured": {"value": null, "bar": 0.0, "sense": ">=", "ok": false},
             },
             "figures": {"rounds": 9.0},

@@ -183,11 +183,7 @@ fn synthetic(
     }
     if let Some(all) = evaluations.iter().find(|evaluation| evaluation.is_potential()) {
         let gain = mean(&results.aucs(&all.name(), "esmm")) - mean(&results.aucs(&all.name(), ON_CLICKS));
-        bars.bar(
-            "esmm CVR AUC on all impressions over a tower on clicks",
-            gain,
-            Limit::AtLeast(f64::MIN_POSITIVE),
-        );
+        bars.bar("esmm CVR AUC on all impressions over a tower on clicks", gain, Limit::Above(0.0));
     }
     Ok((experiment.name, table.render(), bars))
 }

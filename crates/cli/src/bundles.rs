@@ -46,9 +46,9 @@ impl WholeFile {
         Ok(Self { place: place.to_owned(), temporary, file })
     }
 
-    /// The file to write to.
-    pub(crate) fn file(&mut self) -> &mut fs::File {
-        &mut self.file
+    /// Appends `bytes`.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).with_context(|| format!("cannot write {}", self.place.display()))
     }
 
     /// Puts the file in its place.
@@ -64,11 +64,4 @@ impl Drop for WholeFile {
         // After a rename there is nothing to remove, and that is no error.
         let _ = fs::remove_file(&self.temporary);
     }
-}
-
-/// Writes `bytes` to a file that appears whole or not at all.
-pub(crate) fn write_whole(place: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = WholeFile::create(place)?;
-    file.file().write_all(bytes).with_context(|| format!("cannot write {}", place.display()))?;
-    file.finish()
 }

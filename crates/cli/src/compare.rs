@@ -19,8 +19,14 @@ use gatefold_schema::{BundleManifest, Task};
 use gatefold_trainer::{MeasuredOutput, measured_outputs};
 use serde_json::{Value, json};
 
-use crate::{bundles, console::Console, interrupt::Interrupt};
+use crate::{
+    bundles::{self, WholeFile},
+    console::Console,
+    interrupt::Interrupt,
+};
 
+/// Compare models on one sample set.
+///
 /// Scores one split of a sample set with several models and compares them output by output: AUC
 /// with intervals from resampled requests, log loss, calibration. The first model is the
 /// baseline. Where the samples hold the true probabilities (synthetic logs), these appear as one
@@ -62,6 +68,7 @@ const ROWS_PER_BATCH: usize = 4096;
 
 pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
     let interrupt = Interrupt::listen()?;
+    let mut report = WholeFile::create(&args.out)?;
     let samples = SampleSet::open(&args.samples)
         .with_context(|| format!("cannot open the samples in {}", args.samples.display()))?;
     let bundles: Vec<Bundle> =
@@ -101,7 +108,8 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
     };
     let comparison = compare(&input, &options).context("cannot compare the models")?;
     interrupt.check()?;
-    bundles::write_whole(&args.out, render_html(&comparison).as_bytes())?;
+    report.write(render_html(&comparison).as_bytes())?;
+    report.finish()?;
     if args.json {
         console.print_json(&as_json(&comparison))
     } else {
@@ -225,6 +233,7 @@ fn potential_output(task: &Task) -> Option<MeasuredOutput> {
         label: label.clone(),
         within: None,
         space: "all impressions (potential outcome)".to_owned(),
+        learned: true,
     })
 }
 

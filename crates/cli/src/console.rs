@@ -145,7 +145,7 @@ impl Drop for Steps<'_> {
     }
 }
 
-fn start_logging(verbosity: &Verbosity, bars: &MultiProgress, colours: bool) {
+fn start_logging(verbosity: &Verbosity, bars: &MultiProgress, on_terminal: bool) {
     let level = match verbosity {
         Verbosity { quiet: true, .. } => "warn",
         Verbosity { verbose: 0, .. } => "warn,gatefold=info",
@@ -153,13 +153,14 @@ fn start_logging(verbosity: &Verbosity, bars: &MultiProgress, colours: bool) {
         _ => "debug,gatefold=trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    // A second start in one process (there is none today) would keep the first subscriber.
-    let _ = tracing_subscriber::fmt()
+    let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(verbosity.verbose > 0)
-        .with_ansi(colours)
-        .with_writer(BesideBars(bars.clone()))
-        .try_init();
+        .with_ansi(on_terminal)
+        .with_writer(BesideBars(bars.clone()));
+    // A person at a terminal sees when a line comes; a log file does not.
+    // A second start in one process (there is none today) would keep the first subscriber.
+    let _ = if on_terminal { builder.without_time().try_init() } else { builder.try_init() };
 }
 
 /// Writes log lines above the bars, so that neither tears the other.

@@ -42,11 +42,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Write synthetic event logs whose true probabilities are known.
     Synth(synth::Args),
-    /// Build sample shards from event logs.
     Samples(samples::Args),
-    /// Train a model and publish it as a bundle.
     Train(train::Args),
     /// Serve models over gRPC.
     Serve(serve::Args),
@@ -54,9 +51,7 @@ enum Command {
     Request(request::Args),
     /// Send many requests to a server and report latency and throughput.
     Load(load::Args),
-    /// Score the rows of a Parquet file.
     Score(score::Args),
-    /// Compare models on one sample set.
     Compare(compare::Args),
 }
 

@@ -12,7 +12,7 @@ use crate::{
     console::{Console, table},
 };
 
-/// Arguments of `gatefold samples`.
+/// Build sample shards from event logs.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -21,10 +21,11 @@ pub(crate) struct Args {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Build a sample set from logs.
     Build(BuildArgs),
 }
 
+/// Build a sample set from logs.
+///
 /// Joins the logs, labels every impression, splits by time, fits the encoders on the training
 /// split, and writes encoded shards, vocabularies, example requests and a manifest. The folder
 /// appears when it is complete.

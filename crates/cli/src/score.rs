@@ -10,7 +10,9 @@ use serde_json::json;
 
 use crate::{bundles, console::Console, interrupt::Interrupt};
 
-/// Scores every row of a Parquet file. The file has a column for each feature of the model, one
+/// Score the rows of a Parquet file.
+///
+/// The file has a column for each feature of the model, one
 /// row a candidate, the rows of a request together; columns that are no features, such as
 /// request_id, are carried over beside the scores.
 #[derive(clap::Args, Debug)]

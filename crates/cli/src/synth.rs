@@ -8,6 +8,8 @@ use serde_json::json;
 
 use crate::console::Console;
 
+/// Write synthetic event logs whose true probabilities are known.
+///
 /// Writes the event logs of an invented shop as Parquet: users, items, impressions, clicks and
 /// conversions, with the flaws of real logs (duplicates, late events, missing values, unseen users
 /// and items on the last day). The true probabilities stand beside them, so that every task's

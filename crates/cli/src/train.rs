@@ -16,6 +16,8 @@ use crate::{
     interrupt::Interrupt,
 };
 
+/// Train a model and publish it as a bundle.
+///
 /// Trains on the `train` split, keeps the parameters that are best on the `valid` split, checks
 /// the exported graphs in ONNX Runtime against the trainer's own scores, and publishes the bundle
 /// as the next version in the model's folder.

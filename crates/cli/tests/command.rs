@@ -99,6 +99,11 @@ fn missing_files_are_named() {
         1,
         &["error: ", &samples],
     );
+    check_failure(
+        &["compare", "--samples", &samples, "--out", &path("nowhere/report.html"), &path("models/m")],
+        1,
+        &["error: cannot write into the folder of", &path("nowhere/report.html"), "because: No such file"],
+    );
     assert_eq!(names_in(folder.path()), ["recipe.toml"], "nothing may be left behind");
 }
 

@@ -43,14 +43,16 @@ impl FeatureColumn {
     /// A column of the rows `rows`, in that order.
     pub fn take(&self, rows: &[u32]) -> FeatureColumn {
         match self {
-            FeatureColumn::Codes { width, data } => FeatureColumn::Codes {
-                width: *width,
-                data: rows
-                    .iter()
-                    .flat_map(|&row| &data[row as usize * width..(row as usize + 1) * width])
-                    .copied()
-                    .collect(),
-            },
+            FeatureColumn::Codes { width: 1, data } => {
+                FeatureColumn::Codes { width: 1, data: rows.iter().map(|&row| data[row as usize]).collect() }
+            }
+            FeatureColumn::Codes { width, data } => {
+                let mut taken = Vec::with_capacity(rows.len() * width);
+                for &row in rows {
+                    taken.extend_from_slice(&data[row as usize * width..(row as usize + 1) * width]);
+                }
+                FeatureColumn::Codes { width: *width, data: taken }
+            }
             FeatureColumn::Numbers(data) => {
                 FeatureColumn::Numbers(rows.iter().map(|&row| data[row as usize]).collect())
             }

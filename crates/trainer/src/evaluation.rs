@@ -31,6 +31,8 @@ pub struct OutputEvaluation {
     pub auc: f64,
     /// Mean negative log likelihood in nats.
     pub log_loss: f64,
+    /// Whether a loss teaches it.
+    pub learned: bool,
 }
 
 impl Evaluation {
@@ -58,14 +60,20 @@ impl Evaluation {
                 positives: labels.iter().filter(|label| **label == 1.0).count(),
                 auc: auc(&scores, &labels, None).map_err(failed)?,
                 log_loss: log_loss(&scores, &labels, None).map_err(failed)?,
+                learned: output.learned,
             })
         };
         Ok(Self { outputs: outputs.iter().zip(scores).map(measure_one).collect::<Result<_, TrainError>>()? })
     }
 
-    /// Mean AUC over the outputs: what the best parameters are chosen by.
+    /// Mean AUC over the outputs that a loss teaches (over all where none does): what the best
+    /// parameters are chosen by.
     pub fn mean_auc(&self) -> f64 {
-        self.outputs.iter().map(|output| output.auc).sum::<f64>() / self.outputs.len().max(1) as f64
+        let aucs = |learned: bool| -> Vec<f64> {
+            self.outputs.iter().filter(|output| output.learned == learned).map(|output| output.auc).collect()
+        };
+        let chosen = Some(aucs(true)).filter(|aucs| !aucs.is_empty()).unwrap_or_else(|| aucs(false));
+        chosen.iter().sum::<f64>() / chosen.len().max(1) as f64
     }
 
     /// The metrics as manifests hold them: `ctr auc`, `ctr log loss`, ….
@@ -91,6 +99,7 @@ mod tests {
             label: label.into(),
             within: within.map(str::to_owned),
             space: "rows".into(),
+            learned: true,
         };
         let outputs = [output("ctr", "click", None), output("cvr", "conversion", Some("click"))];
         let labels: Labels = [
@@ -108,6 +117,11 @@ mod tests {
         // -(ln 0.5 + ln 0.5 + ln 0.8) / 3
         assert!((found.outputs[1].log_loss - (2.0 * 2f64.ln() - 0.8f64.ln()) / 3.0).abs() < 1e-7);
         assert!((found.mean_auc() - (5.0 / 6.0 + 0.75) / 2.0).abs() < 1e-12);
+        let mut untaught = found.clone();
+        untaught.outputs[0].learned = false;
+        assert_eq!(untaught.mean_auc(), 0.75);
+        untaught.outputs[1].learned = false;
+        assert_eq!(untaught.mean_auc(), found.mean_auc());
         assert_eq!(
             found.by_name().keys().cloned().collect::<Vec<_>>(),
             ["ctr auc", "ctr log loss", "cvr auc", "cvr log loss"]

@@ -21,6 +21,8 @@ pub struct MeasuredOutput {
     pub within: Option<String>,
     /// The sample space in words.
     pub space: String,
+    /// Whether a loss teaches it: not where the weight of a task it is made of is 0.
+    pub learned: bool,
 }
 
 /// The tasks, then the derived outputs, as they are measured.
@@ -29,10 +31,20 @@ pub fn measured_outputs(tasks: &[Task], derived: &[Derived]) -> Vec<MeasuredOutp
         let given = tasks.iter().find(|task| task.name == name)?.given.as_deref()?;
         tasks.iter().find(|task| task.name == given).map(|task| task.label.clone())
     };
+    let is_learned = |name: &str| {
+        let product =
+            derived.iter().find(|output| output.name == name).map(|output| output.product.as_slice());
+        let is_made_of = |task: &&Task| match product {
+            Some(product) => product.contains(&task.name),
+            None => task.name == name,
+        };
+        tasks.iter().filter(is_made_of).all(|task| task.weight > 0.0)
+    };
     outputs(tasks, derived)
         .into_iter()
         .map(|info| MeasuredOutput {
             within: condition_of(&info.name),
+            learned: is_learned(&info.name),
             output: info.name,
             label: info.label,
             space: info.space,
@@ -207,10 +219,20 @@ mod tests {
         let labels = labels(&[1., 0., 1., 0.], &[1., 0., 0., 0.]);
         let outputs = measured_outputs(&tasks, &derived);
         let scores = [0.1, 0.2, 0.3, 0.4];
+        assert!(outputs.iter().all(|output| output.learned));
         assert_eq!(outputs[0].select(&scores, &labels).0, scores);
         assert_eq!(outputs[1].select(&scores, &labels), (vec![0.1, 0.3], vec![1., 0.]));
         assert_eq!(outputs[2].select(&scores, &labels), (scores.to_vec(), vec![1., 0., 0., 0.]));
         assert_eq!(loss_weight(&outputs[1], &labels, 1), 0.0);
         assert_eq!(loss_weight(&outputs[0], &labels, 1), 1.0);
+    }
+
+    #[test]
+    fn what_no_loss_teaches_is_marked() {
+        let (mut tasks, derived) = click_tasks();
+        tasks[0].weight = 0.0;
+        let learned: Vec<bool> =
+            measured_outputs(&tasks, &derived).iter().map(|output| output.learned).collect();
+        assert_eq!(learned, [false, true, false]);
     }
 }

@@ -1,0 +1,256 @@
+//! Encoding one column: which values are taken, which refused, and where the codes go.
+
+use gatefold_schema::{Feature, Kind, MISSING_CODE, PADDING_CODE, ValueType};
+
+use super::{
+    Strictness,
+    transform::{Scaling, Transform, bucket_code, edge_code, int_code, text_code},
+    type_name,
+};
+use crate::{
+    EncodeError, FeatureColumn, RawColumn, RawValues,
+    murmur::{hash_int, hash_text},
+};
+
+/// Encodes the rows of `column`, whose number and mask have been checked, into `encoded`, whose
+/// memory is used again.
+pub(super) fn encode_into_column(
+    feature: &Feature,
+    transform: &Transform,
+    column: &RawColumn<'_>,
+    strictness: Strictness,
+    encoded: &mut FeatureColumn,
+) -> Result<(), EncodeError> {
+    let target = Target { feature, missing: column.missing.as_deref(), strictness };
+    match transform {
+        Transform::Number(scaling) => {
+            let data = numbers_of(encoded);
+            target.numbers(&column.values, *scaling, data)
+        }
+        _ if feature.kind == Kind::Sequence => {
+            let data = codes_of(encoded, feature.width());
+            target.sequences(&column.values, transform, data)
+        }
+        _ => {
+            let data = codes_of(encoded, 1);
+            target.codes(&column.values, transform, data)
+        }
+    }
+}
+
+/// The column's code buffer, emptied, its memory kept.
+fn codes_of(column: &mut FeatureColumn, new_width: usize) -> &mut Vec<i32> {
+    if !matches!(column, FeatureColumn::Codes { .. }) {
+        *column = FeatureColumn::Codes { width: new_width, data: Vec::new() };
+    }
+    match column {
+        FeatureColumn::Codes { width, data } => {
+            *width = new_width;
+            data.clear();
+            data
+        }
+        FeatureColumn::Numbers(_) => unreachable!("made of codes above"),
+    }
+}
+
+fn numbers_of(column: &mut FeatureColumn) -> &mut Vec<f32> {
+    if !matches!(column, FeatureColumn::Numbers(_)) {
+        *column = FeatureColumn::Numbers(Vec::new());
+    }
+    match column {
+        FeatureColumn::Numbers(data) => {
+            data.clear();
+            data
+        }
+        FeatureColumn::Codes { .. } => unreachable!("made of numbers above"),
+    }
+}
+
+/// A column being encoded.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    feature: &'a Feature,
+    missing: Option<&'a [bool]>,
+    strictness: Strictness,
+}
+
+impl Target<'_> {
+    fn is_missing(&self, row: usize) -> bool {
+        self.missing.is_some_and(|mask| mask[row])
+    }
+
+    /// One code a row.
+    fn codes(&self, values: &RawValues<'_>, how: &Transform, data: &mut Vec<i32>) -> Result<(), EncodeError> {
+        match (values, how) {
+            (RawValues::Ints(values), Transform::IntVocabulary { lookup, buckets }) => {
+                self.fill(values, data, |value| int_code(lookup, *buckets, value));
+            }
+            (RawValues::Texts(values), Transform::TextVocabulary { lookup, buckets }) => {
+                self.fill(values, data, |value| text_code(lookup, *buckets, value));
+            }
+            (RawValues::Ints(values), Transform::Hash { buckets, seed })
+                if self.feature.value_type == ValueType::Int =>
+            {
+                self.fill(values, data, |value| bucket_code(hash_int(value, *seed), *buckets));
+            }
+            (RawValues::Texts(values), Transform::Hash { buckets, seed })
+                if self.feature.value_type == ValueType::Text =>
+            {
+                self.fill(values, data, |value| bucket_code(hash_text(value, *seed), *buckets));
+            }
+            (RawValues::Ints(values), Transform::Bucketize { edges }) => {
+                self.fill(values, data, |value| edge_code(edges, value as f64));
+            }
+            (RawValues::Floats(values), Transform::Bucketize { edges })
+                if self.feature.value_type == ValueType::Float =>
+            {
+                self.check_finite(values)?;
+                self.fill(values, data, |value| {
+                    if value.is_finite() { edge_code(edges, value) } else { MISSING_CODE }
+                });
+            }
+            _ => return Err(self.wrong_type(values)),
+        }
+        Ok(())
+    }
+
+    fn fill<V: Copy>(&self, values: &[V], data: &mut Vec<i32>, code: impl Fn(V) -> i32) {
+        match self.missing {
+            None => data.extend(values.iter().map(|&value| code(value))),
+            Some(mask) => data.extend(
+                values
+                    .iter()
+                    .zip(mask)
+                    .map(|(&value, &missing)| if missing { MISSING_CODE } else { code(value) }),
+            ),
+        }
+    }
+
+    /// `max_len` codes a row: the valid ones first, then padding. A missing list is one missing
+    /// value; an empty list is padding alone.
+    fn sequences(
+        &self,
+        values: &RawValues<'_>,
+        how: &Transform,
+        data: &mut Vec<i32>,
+    ) -> Result<(), EncodeError> {
+        match (values, how) {
+            (RawValues::IntLists { values, offsets }, Transform::IntVocabulary { lookup, buckets }) => {
+                self.fill_lists(values, offsets, data, |value| int_code(lookup, *buckets, value))
+            }
+            (RawValues::TextLists { values, offsets }, Transform::TextVocabulary { lookup, buckets }) => {
+                self.fill_lists(values, offsets, data, |value| text_code(lookup, *buckets, value))
+            }
+            (RawValues::IntLists { values, offsets }, Transform::Hash { buckets, seed })
+                if self.feature.value_type == ValueType::Int =>
+            {
+                self.fill_lists(values, offsets, data, |value| bucket_code(hash_int(value, *seed), *buckets))
+            }
+            (RawValues::TextLists { values, offsets }, Transform::Hash { buckets, seed })
+                if self.feature.value_type == ValueType::Text =>
+            {
+                self.fill_lists(values, offsets, data, |value| bucket_code(hash_text(value, *seed), *buckets))
+            }
+            _ => Err(self.wrong_type(values)),
+        }
+    }
+
+    fn fill_lists<V: Copy>(
+        &self,
+        values: &[V],
+        offsets: &[u32],
+        data: &mut Vec<i32>,
+        code: impl Fn(V) -> i32,
+    ) -> Result<(), EncodeError> {
+        let width = self.feature.width();
+        data.reserve(width * offsets.len().saturating_sub(1));
+        for (row, bounds) in offsets.windows(2).enumerate() {
+            let (start, end) = (bounds[0] as usize, bounds[1] as usize);
+            let first = data.len();
+            if self.is_missing(row) {
+                data.push(MISSING_CODE);
+            } else {
+                let elements = values.get(start..end).ok_or_else(|| EncodeError::BadOffsets {
+                    feature: self.feature.name.clone(),
+                    row,
+                    start,
+                    end,
+                    elements: values.len(),
+                })?;
+                if elements.len() > width && self.strictness == Strictness::Refuse {
+                    return Err(EncodeError::SequenceTooLong {
+                        feature: self.feature.name.clone(),
+                        side: self.feature.side,
+                        row,
+                        found: elements.len(),
+                        limit: width,
+                    });
+                }
+                data.extend(elements.iter().take(width).map(|&value| code(value)));
+            }
+            data.resize(first + width, PADDING_CODE);
+        }
+        Ok(())
+    }
+
+    /// One number a row.
+    fn numbers(&self, values: &RawValues<'_>, how: Scaling, data: &mut Vec<f32>) -> Result<(), EncodeError> {
+        match values {
+            RawValues::Ints(values) => self.fill_numbers(values, how, data, |value| value as f64),
+            RawValues::Floats(values) if self.feature.value_type == ValueType::Float => {
+                self.fill_numbers(values, how, data, |value| value)
+            }
+            _ => Err(self.wrong_type(values)),
+        }
+    }
+
+    fn fill_numbers<V: Copy>(
+        &self,
+        values: &[V],
+        how: Scaling,
+        data: &mut Vec<f32>,
+        number: impl Fn(V) -> f64,
+    ) -> Result<(), EncodeError> {
+        data.reserve(values.len());
+        for (row, &value) in values.iter().enumerate() {
+            if self.is_missing(row) {
+                data.push(0.0);
+                continue;
+            }
+            let value = number(value);
+            let scaled = if value.is_finite() { how.apply(value) as f32 } else { f32::NAN };
+            if scaled.is_finite() {
+                data.push(scaled);
+            } else if self.strictness == Strictness::Lenient {
+                data.push(0.0);
+            } else {
+                return Err(self.not_finite(row, value));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_finite(&self, values: &[f64]) -> Result<(), EncodeError> {
+        if self.strictness == Strictness::Lenient {
+            return Ok(());
+        }
+        let bad = |(row, value): (usize, &f64)| !value.is_finite() && !self.is_missing(row);
+        match values.iter().enumerate().position(bad) {
+            Some(row) => Err(self.not_finite(row, values[row])),
+            None => Ok(()),
+        }
+    }
+
+    fn not_finite(&self, row: usize, value: f64) -> EncodeError {
+        EncodeError::NotFinite { feature: self.feature.name.clone(), side: self.feature.side, row, value }
+    }
+
+    fn wrong_type(&self, values: &RawValues<'_>) -> EncodeError {
+        EncodeError::WrongType {
+            feature: self.feature.name.clone(),
+            side: self.feature.side,
+            expected: type_name(self.feature),
+            found: values.type_name().to_owned(),
+        }
+    }
+}
