@@ -31,7 +31,7 @@ impl Default for EngineSettings {
         Self {
             // Respects the processor share a container is given.
             workers: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-            queue_rows: 16_384,
+            queue_rows: 32_768,
             request_rows: 10_000,
             batch_rows: 1024,
             batch_delay: Duration::ZERO,

@@ -97,7 +97,7 @@ impl Default for Settings {
             intra_threads: 1,
             row_budget: 1024,
             batch_delay_us: 0,
-            queue_rows: 16_384,
+            queue_rows: 32_768,
             limits: Limits::default(),
             drain_seconds: 10.0,
             ort_library: None,
