@@ -1,6 +1,5 @@
 //! Whole-system tests: the real binary, a real server, a real ONNX Runtime, real Parquet files.
 
 mod bad_input;
-mod golden;
 mod load;
 mod parity;
