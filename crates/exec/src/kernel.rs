@@ -72,7 +72,7 @@ pub(crate) fn run(step: &Step, context: &Context<'_>, out: &mut [f32]) {
             }
             Op::Expand => row::expand(out, out_width, read(0), context.i32(step.inputs[1])),
             Op::Scale(factor) => elementwise::map(out, read(0), |x| x * factor),
-            Op::BceWithLogits | Op::Bce => unreachable!("is a sum over rows"),
+            Op::BceWithLogits | Op::Bce | Op::SquaredError => unreachable!("is a sum over rows"),
             Op::Gradient(op) => run_gradient(op, step, context, out),
         },
     }
@@ -113,6 +113,9 @@ fn run_gradient(op: &GradientOp, step: &Step, context: &Context<'_>, out: &mut [
             loss::bce_with_logits_gradient(out, [read(0), read(4)], [read(1), read(2), read(3)]);
         }
         GradientOp::Bce => loss::bce_gradient(out, [read(0), read(4)], [read(1), read(2), read(3)]),
+        GradientOp::SquaredError => {
+            loss::squared_error_gradient(out, [read(0), read(4)], [read(1), read(2), read(3)]);
+        }
     }
 }
 

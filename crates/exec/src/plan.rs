@@ -139,7 +139,9 @@ impl Step {
         use GradientOp::{MatMulWeight, SumRows};
         matches!(
             self.kind,
-            StepKind::Single(Op::BceWithLogits | Op::Bce | Op::Gradient(MatMulWeight | SumRows))
+            StepKind::Single(
+                Op::BceWithLogits | Op::Bce | Op::SquaredError | Op::Gradient(MatMulWeight | SumRows)
+            )
         )
     }
 }

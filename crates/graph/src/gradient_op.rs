@@ -60,6 +60,9 @@ pub enum GradientOp {
     /// (gradient constant `[]`, p `[]`, labels `[]`, weights `[]`, sum of weights constant `[]`)
     /// → `[]`.
     Bce,
+    /// `g · w · 2(v − y) / total`, and 0 where `total` is 0: (gradient constant `[]`, values `[]`,
+    /// labels `[]`, weights `[]`, sum of weights constant `[]`) → `[]`.
+    SquaredError,
 }
 
 impl GradientOp {
@@ -81,6 +84,7 @@ impl GradientOp {
             GradientOp::MixExpert { .. } => "mix-expert-gradient",
             GradientOp::BceWithLogits => "bce-with-logits-gradient",
             GradientOp::Bce => "bce-gradient",
+            GradientOp::SquaredError => "squared-error-gradient",
         }
     }
 
@@ -187,7 +191,7 @@ impl GradientOp {
                 }
                 Ok(g.clone())
             }
-            GradientOp::BceWithLogits | GradientOp::Bce => {
+            GradientOp::BceWithLogits | GradientOp::Bce | GradientOp::SquaredError => {
                 let [g, z, labels, weights, total] = arity(inputs)?;
                 for fact in [g, total] {
                     expect(fact, Some(Level::Constant), ElementType::F32, Some(0))?;

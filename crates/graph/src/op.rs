@@ -66,6 +66,9 @@ pub enum Op {
     /// Mean binary cross-entropy of probabilities, each clamped to `[1e-7, 1 − 1e-7]`:
     /// (p `[]`, labels `[]`, weights `[]`) → constant `[]`, and 0 where every weight is 0.
     Bce,
+    /// Mean squared error: (values `[]`, labels `[]`, weights `[]`) → constant `[]`:
+    /// `Σ w·(v − y)² / Σ w`, and 0 where every weight is 0.
+    SquaredError,
     /// Multiplies by a number.
     Scale(f32),
     /// An operation that only derivatives need.
@@ -94,6 +97,7 @@ impl Op {
             Op::Expand => "expand",
             Op::BceWithLogits => "bce-with-logits",
             Op::Bce => "bce",
+            Op::SquaredError => "squared-error",
             Op::Scale(_) => "scale",
             Op::Gradient(op) => op.name(),
         }
@@ -207,7 +211,7 @@ impl Op {
                 expect(request_of, Some(Level::Candidate), ElementType::I32, Some(0))?;
                 Ok(Fact::f32(Level::Candidate, &x.dims))
             }
-            Op::BceWithLogits | Op::Bce => {
+            Op::BceWithLogits | Op::Bce | Op::SquaredError => {
                 for fact in arity::<3>(inputs)? {
                     expect(fact, Some(level), ElementType::F32, Some(0))?;
                 }

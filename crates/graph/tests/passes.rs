@@ -191,8 +191,11 @@ fn a_loss_counts_a_request_once_for_each_candidate() {
     let logit = graph.apply(Op::Squeeze, &[tower]).unwrap();
     let probability = graph.apply(Op::Sigmoid, &[label]).unwrap();
     let share = graph.apply(Op::Sigmoid, &[weight]).unwrap();
-    let loss = graph.apply(Op::BceWithLogits, &[logit, probability, share]).unwrap();
-    graph.output("loss", loss);
+    for op in [Op::BceWithLogits, Op::SquaredError] {
+        let name = op.name();
+        let loss = graph.apply(op, &[logit, probability, share]).unwrap();
+        graph.output(name, loss);
+    }
 
     let split = check(&graph);
     assert_eq!(count(&split, "sigmoid", Level::Request), 2);

@@ -46,7 +46,7 @@ impl Exporter<'_, '_, '_> {
                 let factor = self.builder.number(*factor)?;
                 self.with_operands("Mul", id, &[&factor])
             }
-            Op::BceWithLogits | Op::Bce => {
+            Op::BceWithLogits | Op::Bce | Op::SquaredError => {
                 refuse("a loss is not served; prune the graph to its forward outputs")
             }
             Op::Gradient(_) => refuse("a derivative is not served; prune the graph to its forward outputs"),

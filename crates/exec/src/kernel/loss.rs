@@ -1,4 +1,4 @@
-//! Binary cross-entropy and its derivative. Sums over rows are in `f64`.
+//! The losses and their derivatives. Sums over rows are in `f64`.
 
 use super::sigmoid;
 
@@ -21,6 +21,11 @@ pub(super) fn bce(probabilities: &[f32], labels: &[f32], weights: &[f32]) -> f32
     })
 }
 
+/// `Σ w·(v − y)² / Σ w`, and 0 where every weight is 0.
+pub(super) fn squared_error(values: &[f32], labels: &[f32], weights: &[f32]) -> f32 {
+    mean(values, labels, weights, |value, label| (value - label).powi(2))
+}
+
 /// `g · w · (σ(z) − y) / total` of every row; `scale` holds g and total, `rows` z, y and w.
 pub(super) fn bce_with_logits_gradient(out: &mut [f32], scale: [&[f32]; 2], rows: [&[f32]; 3]) {
     gradient(out, scale, rows, |logit, label| sigmoid(logit) - label);
@@ -37,6 +42,11 @@ pub(super) fn bce_gradient(out: &mut [f32], scale: [&[f32]; 2], rows: [&[f32]; 3
             0.0
         }
     });
+}
+
+/// `g · w · 2(v − y) / total` of every row.
+pub(super) fn squared_error_gradient(out: &mut [f32], scale: [&[f32]; 2], rows: [&[f32]; 3]) {
+    gradient(out, scale, rows, |value, label| 2.0 * (value - label));
 }
 
 fn mean(values: &[f32], labels: &[f32], weights: &[f32], loss: impl Fn(f64, f64) -> f64) -> f32 {

@@ -32,9 +32,11 @@ enum Work<'a> {
     Rows {
         x: &'a [f32],
     },
-    BceWithLogits([&'a [f32]; 3]),
-    Bce([&'a [f32]; 3]),
+    /// A loss of values, labels and weights.
+    Loss(Loss, [&'a [f32]; 3]),
 }
+
+type Loss = fn(&[f32], &[f32], &[f32]) -> f32;
 
 /// The tasks of one step that [is a reduction](Step::is_reduction).
 pub(crate) fn sum_tasks<'a>(
@@ -66,10 +68,14 @@ pub(crate) fn sum_tasks<'a>(
         StepKind::Single(Op::Gradient(GradientOp::SumRows)) => {
             vec![SumTask { out, work: Work::Rows { x: read(0) } }]
         }
-        StepKind::Single(Op::BceWithLogits) => {
-            vec![SumTask { out, work: Work::BceWithLogits([read(0), read(1), read(2)]) }]
+        StepKind::Single(op @ (Op::BceWithLogits | Op::Bce | Op::SquaredError)) => {
+            let loss = match op {
+                Op::Bce => loss::bce,
+                Op::SquaredError => loss::squared_error,
+                _ => loss::bce_with_logits,
+            };
+            vec![SumTask { out, work: Work::Loss(loss, [read(0), read(1), read(2)]) }]
         }
-        StepKind::Single(Op::Bce) => vec![SumTask { out, work: Work::Bce([read(0), read(1), read(2)]) }],
         _ => unreachable!("is not a sum over rows"),
     }
 }
@@ -83,12 +89,7 @@ impl SumTask<'_> {
                 matrix::weight_gradient(out, x, inner, g, columns, first);
             }
             Work::Rows { x } => sum_rows(out, x),
-            Work::BceWithLogits([logits, labels, weights]) => {
-                out.fill(loss::bce_with_logits(logits, labels, weights));
-            }
-            Work::Bce([probabilities, labels, weights]) => {
-                out.fill(loss::bce(probabilities, labels, weights))
-            }
+            Work::Loss(loss, [values, labels, weights]) => out.fill(loss(values, labels, weights)),
         }
     }
 }

@@ -215,6 +215,11 @@ fn losses() {
     check(Op::Bce, &[rows([0.5, 0.75, 0.75]), labels(), weights()], &[expected]);
     check(Op::BceWithLogits, &[logits(), labels(), rows([0.0; 3])], &[0.0]);
     check(Op::Bce, &[rows([0.5; 3]), labels(), rows([0.0; 3])], &[0.0]);
+    // (1·(0 − 1)² + 2·(2 − 1)² + 1·(−1 − 0)²) / 4.
+    let values = || rows([0.0, 2.0, -1.0]);
+    check(Op::SquaredError, &[values(), labels(), weights()], &[1.0]);
+    check(Op::SquaredError, &[values(), labels(), rows([0.0; 3])], &[0.0]);
+    check(Op::SquaredError, &[rows([f32::NAN, 3.0, 0.0]), labels(), rows([0.0, 1.0, 1.0])], &[2.0]);
     // Far from 0 the loss grows like −z·y, and a probability of 0 counts as 1e-7.
     check(Op::BceWithLogits, &[rows([-500.0, 500.0, -500.0]), labels(), rows([1.0; 3])], &[500.0 / 3.0]);
     check(Op::Bce, &[rows([0.0, 1.0, 0.0]), labels(), rows([1.0; 3])], &[-(1e-7_f32.ln()) / 3.0]);
@@ -233,10 +238,13 @@ fn gradients_of_losses() {
     // g·w·(p − y)/(p·(1 − p))/total with p = 1/2, 3/4, 3/4: the slopes are −2, −4/3 and 4.
     let operands = [g(), rows([0.5, 0.75, 0.75]), labels(), weights(), total()];
     check_gradient(GradientOp::Bce, &operands, &[-4.0, -16.0 / 3.0, 8.0]);
+    // g·w·2(v − y)/total.
+    let operands = [g(), rows([0.0, 2.0, -1.0]), labels(), weights(), total()];
+    check_gradient(GradientOp::SquaredError, &operands, &[-4.0, 8.0, -4.0]);
     // Clamped probabilities do not move the loss.
     let operands = [g(), rows([0.0, 0.75, 1.0]), labels(), weights(), total()];
     check_gradient(GradientOp::Bce, &operands, &[0.0, -16.0 / 3.0, 0.0]);
-    for op in [GradientOp::BceWithLogits, GradientOp::Bce] {
+    for op in [GradientOp::BceWithLogits, GradientOp::Bce, GradientOp::SquaredError] {
         let operands = [g(), rows([0.5; 3]), labels(), rows([0.0; 3]), constant(&[], [0.0])];
         check_gradient(op, &operands, &[0.0; 3]);
     }

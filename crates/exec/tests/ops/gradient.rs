@@ -188,8 +188,12 @@ fn losses_of_several_tasks() {
             probability = Some(product.unwrap_or(own));
         }
         losses.push(model.loss(Op::Bce, probability.unwrap()));
-        let sum = model.apply(Op::Add, &[losses[0], losses[1]]);
-        model.apply(Op::Add, &[sum, losses[2]])
+        let w = model.parameter(&[3, 1]);
+        let value = model.apply(Op::MatMul, &[x, w]);
+        let value = model.apply(Op::Squeeze, &[value]);
+        losses.push(model.loss(Op::SquaredError, value));
+        let sums = losses.into_iter().reduce(|sum, loss| model.apply(Op::Add, &[sum, loss]));
+        sums.unwrap()
     });
 }
 

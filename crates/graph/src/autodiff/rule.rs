@@ -78,7 +78,7 @@ pub(super) fn input_gradients(
             }
         }
         Op::Expand => result[0] = Some(apply(graph, GradientOp::SumByRequest, &[gradient, inputs[1]])?),
-        Op::BceWithLogits | Op::Bce => {
+        Op::BceWithLogits | Op::Bce | Op::SquaredError => {
             if is_wanted(1) || is_wanted(2) {
                 let message = "has no derivative by its labels and weights, which depend on a parameter here";
                 return Err(error(graph, node, message.into()));
@@ -88,7 +88,11 @@ pub(super) fn input_gradients(
                 Level::Constant => weights,
                 Level::Request | Level::Candidate => apply(graph, GradientOp::SumRows, &[weights])?,
             };
-            let rule = if op == Op::Bce { GradientOp::Bce } else { GradientOp::BceWithLogits };
+            let rule = match op {
+                Op::Bce => GradientOp::Bce,
+                Op::SquaredError => GradientOp::SquaredError,
+                _ => GradientOp::BceWithLogits,
+            };
             result[0] = Some(apply(graph, rule, &[gradient, inputs[0], inputs[1], weights, total])?);
         }
         Op::Scale(factor) => result[0] = Some(graph.apply(Op::Scale(factor), &[gradient])?),

@@ -110,9 +110,13 @@ pub(crate) fn evaluate(graph: &Graph, inputs: &Values, requests: usize, candidat
             Op::Expand => {
                 of(1).iter().flat_map(|request| row(of(0), width, *request as usize)).copied().collect()
             }
-            Op::BceWithLogits | Op::Bce => {
+            Op::BceWithLogits | Op::Bce | Op::SquaredError => {
                 let mut sum = 0.0;
                 for ((x, label), weight) in of(0).iter().zip(of(1)).zip(of(2)) {
+                    if node.op == Op::SquaredError {
+                        sum += weight * (x - label) * (x - label);
+                        continue;
+                    }
                     let p = if node.op == Op::Bce { *x } else { 1.0 / (1.0 + (-x).exp()) };
                     sum -= weight * (label * p.ln() + (1.0 - label) * (1.0 - p).ln());
                 }
