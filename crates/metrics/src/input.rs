@@ -16,18 +16,17 @@ pub(crate) fn check_rows(scores: &[f32], labels: &[f32], weights: Option<&[f32]>
             return Err(MetricError::BadLabel { index, value, remedy: "labels are 0 or 1" });
         }
     }
-    if let Some(weights) = weights {
-        check_length("weights", weights.len(), scores.len())?;
-        for (index, &value) in weights.iter().enumerate() {
-            if !value.is_finite() || value < 0.0 {
-                return Err(MetricError::BadWeight { index, value });
-            }
-        }
-        if weights.iter().all(|&weight| weight == 0.0) {
-            return Err(MetricError::ZeroWeight);
-        }
+    check_weights(weights, scores.len())
+}
+
+/// Checks that weights, where there are any, are finite, not negative and not all zero.
+pub(crate) fn check_weights(weights: Option<&[f32]>, rows: usize) -> Result<(), MetricError> {
+    let Some(weights) = weights else { return Ok(()) };
+    check_length("weights", weights.len(), rows)?;
+    if let Some(index) = weights.iter().position(|weight| !weight.is_finite() || *weight < 0.0) {
+        return Err(MetricError::BadWeight { index, value: weights[index] });
     }
-    Ok(())
+    if weights.iter().all(|&weight| weight == 0.0) { Err(MetricError::ZeroWeight) } else { Ok(()) }
 }
 
 /// Checks that there are scores, not too many, and that none is NaN.

@@ -8,7 +8,9 @@
 //! | question | function |
 //! |---|---|
 //! | does the score rank positives above negatives? | [`auc()`], within a request: [`gauc`], at the top: [`ndcg_at`] |
-//! | is the score a probability? | [`log_loss`], [`normalized_entropy`], [`pcoc`], [`reliability`], [`expected_calibration_error`] |
+//! | is the score a probability? | [`log_loss`], [`normalized_entropy`], [`pcoc`], [`reliability`], [`expected_calibration_error`], [`mean_squared_error`] |
+//! | what would make it one? | [`fit_platt`], [`fit_isotonic`] |
+//! | all of that at once, by name? | [`Figures`], [`Metric`] |
 //! | how far can chance move the AUC? | [`bootstrap_auc`], [`bootstrap_auc_of_models`] |
 //! | is one model better than another? | [`bootstrap_auc_difference`], [`delong_paired`] |
 //!
@@ -26,8 +28,11 @@ mod bootstrap;
 mod calibration;
 mod delong;
 mod error;
+mod figures;
 mod input;
+mod isotonic;
 mod ndcg;
+mod platt;
 mod probability;
 
 pub use auc::{Gauc, auc, gauc};
@@ -38,5 +43,8 @@ pub use bootstrap::{
 pub use calibration::{Binning, ReliabilityBin, expected_calibration_error, reliability};
 pub use delong::{DelongTest, delong_paired};
 pub use error::{Class, MetricError};
+pub use figures::{FigureOptions, Figures, Judged, Metric, defined};
+pub use isotonic::{IsotonicBlock, IsotonicCurve, fit_isotonic, isotonic};
 pub use ndcg::{Ndcg, ndcg_at};
-pub use probability::{PROBABILITY_EPSILON, log_loss, normalized_entropy, pcoc};
+pub use platt::{Platt, fit_platt};
+pub use probability::{PROBABILITY_EPSILON, log_loss, mean_squared_error, normalized_entropy, pcoc};

@@ -1,7 +1,11 @@
-//! Metrics of scores taken as probabilities: log loss, normalised entropy, PCOC.
+//! Metrics of scores taken as probabilities: log loss, normalised entropy, PCOC; and the squared
+//! error, which also judges predictions of any number.
 
 use crate::error::MetricError;
-use crate::input::{check_probabilities, check_rows, class_weights, one_class, weight_of};
+use crate::input::{
+    check_length, check_probabilities, check_rows, check_scores, check_weights, class_weights, one_class,
+    weight_of,
+};
 
 /// Probabilities are kept this far from 0 and 1 before their logarithm is taken, so that one
 /// saturated `f32` sigmoid costs 16.1 nats and not infinity.
@@ -61,4 +65,33 @@ pub fn pcoc(probabilities: &[f32], labels: &[f32], weights: Option<&[f32]>) -> R
     let predicted: f64 =
         probabilities.iter().enumerate().map(|(row, &p)| weight_of(weights, row) * f64::from(p)).sum();
     Ok(predicted / positive)
+}
+
+/// Weighted mean of `(value - label)²`: of probabilities and outcomes, the Brier score. Labels are
+/// any finite numbers.
+///
+/// # Errors
+/// NaN values, labels that are not finite, bad weights, unequal lengths.
+pub fn mean_squared_error(
+    values: &[f32],
+    labels: &[f32],
+    weights: Option<&[f32]>,
+) -> Result<f64, MetricError> {
+    check_scores(values)?;
+    check_length("labels", labels.len(), values.len())?;
+    check_weights(weights, values.len())?;
+    if let Some(index) = labels.iter().position(|label| !label.is_finite()) {
+        return Err(MetricError::BadLabel {
+            index,
+            value: labels[index],
+            remedy: "labels are finite numbers",
+        });
+    }
+    let (mut sum, mut total) = (0.0, 0.0);
+    for (row, (&value, &label)) in values.iter().zip(labels).enumerate() {
+        let weight = weight_of(weights, row);
+        sum += weight * (f64::from(value) - f64::from(label)).powi(2);
+        total += weight;
+    }
+    Ok(sum / total)
 }

@@ -1,8 +1,8 @@
 //! From scores and labels to the figures of a comparison.
 
 use gatefold_metrics::{
-    Binning, DelongTest, Interval, MetricError, ReliabilityBin, bootstrap_auc_of_models, delong_paired,
-    expected_calibration_error, gauc, log_loss, normalized_entropy, pcoc, reliability,
+    Binning, DelongTest, Interval, MetricError, ReliabilityBin, bootstrap_auc_of_models, defined,
+    delong_paired, expected_calibration_error, gauc, log_loss, normalized_entropy, pcoc, reliability,
 };
 
 use super::{
@@ -194,19 +194,6 @@ fn measure(
         auc_difference: None,
         calibration: calibration.into_iter().map(calibration_bin).collect(),
     })
-}
-
-/// None where the sample is too poor for a figure to be defined; other errors stay errors.
-fn defined<T>(found: Result<T, MetricError>) -> Result<Option<T>, MetricError> {
-    match found {
-        Ok(value) => Ok(Some(value)),
-        Err(
-            MetricError::OneClass { .. }
-            | MetricError::NoUsableGroup { .. }
-            | MetricError::TooFewUnits { .. },
-        ) => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 fn estimate(interval: Interval) -> Estimate {

@@ -3,7 +3,9 @@
 
 mod bad_input;
 mod bootstrap;
+mod calibrators;
 mod delong;
+mod figures;
 mod oracle;
 mod scikit_learn;
 

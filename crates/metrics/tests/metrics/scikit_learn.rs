@@ -20,7 +20,11 @@
 //! [np.mean([ndcg_score([y[g==q]], [s[g==q]], k=k) for q in range(5)]) for k in (1, 3, 5, 8)]
 //! b = np.minimum((s*10).astype(int), 9)
 //! sum((b==q).mean() * abs(s[b==q].mean() - y[b==q].mean()) for q in range(10))
+//! sum(w[b==q].sum() / w.sum() * abs(np.average(s[b==q], weights=w[b==q]) - np.average(y[b==q], weights=w[b==q]))
+//!     for q in range(10))
 //! calibration_curve(y, s, n_bins=4, strategy="quantile")
+//! q = np.searchsorted(np.quantile(s, [.25, .5, .75]), s)
+//! sum((q==k).mean() * abs(s[q==k].mean() - y[q==k].mean()) for k in range(4))
 //! ```
 
 use gatefold_metrics::{
@@ -103,6 +107,9 @@ fn calibration_error_in_equal_widths() {
     let Rows { scores, labels, .. } = rows();
     let error = expected_calibration_error(&scores, &labels, None, 10, Binning::EqualWidth).unwrap();
     assert_close(error, 0.3271739118732512, TOLERANCE);
+    let weighted =
+        expected_calibration_error(&scores, &labels, Some(&rows().weights), 10, Binning::EqualWidth).unwrap();
+    assert_close(weighted, 0.35570651914458723, TOLERANCE);
     let rows_of_bins: Vec<usize> = reliability(&scores, &labels, None, 10, Binning::EqualWidth)
         .unwrap()
         .iter()
@@ -123,4 +130,6 @@ fn reliability_in_equal_counts() {
         assert_close(bin.mean_score, promised, 1e-7);
         assert_close(bin.mean_label, observed, 1e-7);
     }
+    let error = expected_calibration_error(&scores, &labels, None, 4, Binning::EqualCount).unwrap();
+    assert_close(error, 0.2597826072014868, TOLERANCE);
 }
