@@ -12,7 +12,7 @@ use std::{
 use gatefold_features::{FeatureBatch, FeatureColumn};
 use gatefold_schema::{
     BundleManifest, Derived, Encoder, EncoderSet, EncoderState, Feature, FittedFeature, Golden,
-    GoldenRequest, GraphFile, GraphInput, JsonRequest, Kind, Side, Task, ValueType, Vocabulary,
+    GoldenRequest, GraphFile, GraphInput, JsonRequest, Kind, Loss, Side, Task, ValueType, Vocabulary,
     VocabularyValues, manifest::BUNDLE_FORMAT, task,
 };
 
@@ -91,6 +91,7 @@ pub(crate) fn manifest() -> BundleManifest {
         label: format!("label_{name}"),
         given: given.map(Into::into),
         weight: 1.0,
+        loss: Loss::CrossEntropy,
         potential_label: None,
         oracle: None,
     };

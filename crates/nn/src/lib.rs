@@ -6,24 +6,32 @@
 //! once. Whoever runs a graph owns the parameters; here they only get names, dimensions and how
 //! they begin.
 //!
+//! - `net`: a model under construction; linear and hidden layers, towers.
 //! - `inputs`: from features to the rows that every model reads.
-//! - [`layers`]: linear layers, multi-layer perceptrons, towers.
-//! - `models`: shared-bottom, ESMM, MMoE.
+//! - `experts`: experts and the gates that mix them.
+//! - `models`: one file a model, with its paper.
 //! - `losses`: one loss for each task and their weighted sum.
 //!
 //! # Names
-//! Embedding tables are `embedding.<table>`. Layer `i` of a part has `<part>.<i>.weight`
-//! (`[in, out]`) and `<part>.<i>.bias`; the parts are `bottom`, `expert.<e>`, `gate.<task>` and
-//! `tower.<task>`. Labels and weights of training are `label.<task>` and `weight.<task>`, losses
-//! `loss.<task>` and `loss`.
+//! Embedding tables are `embedding.<table>`, or `embedding.<task>.<table>` where a task has its
+//! own. Layer `i` of a part has `<part>.<i>.weight` (`[in, out]`) and `<part>.<i>.bias`. The parts
+//! are `bottom` (or `bottom.<task>`), `expert.<e>`, `gate.<task>` and `tower.<task>`; in CGC
+//! `expert.<task>.<e>` and `expert.shared.<e>`; in PLE these after `level.<l>.`. Labels, row
+//! weights and the weight of the loss are the inputs `label.<task>`, `weight.<task>` and
+//! `loss_weight.<task>` of training, losses the outputs `loss.<task>` and `loss`.
 
+mod experts;
 mod inputs;
-pub mod layers;
 mod losses;
 mod models;
+mod net;
 
 use gatefold_graph::{Graph, GraphError, NodeId, Op};
-use gatefold_schema::{Derived, FittedFeature, ModelConfig, Task};
+use gatefold_schema::{ConfigError, Derived, FittedFeature, ModelConfig, Task};
+
+pub use experts::Gate;
+use models::Head;
+use net::Net;
 
 /// A model that cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -42,14 +50,9 @@ pub enum NnError {
         /// What is wrong and what to do.
         message: String,
     },
-    /// Tasks or widths that the model cannot have.
-    #[error("model {kind}: {message}")]
-    Model {
-        /// Name of the kind of model.
-        kind: &'static str,
-        /// What is wrong and what to do.
-        message: String,
-    },
+    /// Tasks or settings that the model cannot have.
+    #[error(transparent)]
+    Model(#[from] ConfigError),
     /// A derived output of something that is no task.
     #[error("derived output '{output}': {message}")]
     Derived {
@@ -67,7 +70,8 @@ pub enum NnError {
 /// [`loss_name`].
 pub const LOSS: &str = "loss";
 
-/// Name of the input with a task's labels: `f32 []` a candidate, 0 or 1.
+/// Name of the input with a task's labels: `f32 []` a candidate; 0 or 1, or any number where the
+/// task's loss is the squared error.
 pub fn label_name(task: &str) -> String {
     format!("label.{task}")
 }
@@ -78,23 +82,20 @@ pub fn weight_name(task: &str) -> String {
     format!("weight.{task}")
 }
 
+/// Name of the input with the weight of a task's loss in [`LOSS`]: one number.
+pub fn loss_weight_name(task: &str) -> String {
+    format!("loss_weight.{task}")
+}
+
 /// Name of the output with a task's loss.
 pub fn loss_name(task: &str) -> String {
     format!("loss.{task}")
 }
 
-/// What a model predicts for one task.
-#[derive(Clone, Copy, Debug)]
-struct Head {
-    /// `[]` a candidate.
-    logit: NodeId,
-    /// Sigmoid of the logit.
-    probability: NodeId,
-}
-
-/// The graph from features to probabilities. Inputs: one a feature, named as the feature, in
-/// schema order, all at candidate level (`i32 []` codes, `f32 []` numbers, `i32 [max_len]`
-/// sequences). Outputs: `f32 []` a candidate, one a task and one a derived output, by their names.
+/// The graph from features to predictions. Inputs: one a feature, named as the feature, in schema
+/// order, all at candidate level (`i32 []` codes, `f32 []` numbers, `i32 [max_len]` sequences).
+/// Outputs: `f32 []` a candidate, one a task and one a derived output, by their names: a
+/// probability, or the number itself where the task's loss is the squared error.
 ///
 /// # Errors
 /// When features or tasks do not fit the model; the message says which and what to do.
@@ -104,12 +105,28 @@ pub fn forward(
     derived: &[Derived],
     model: &ModelConfig,
 ) -> Result<Graph, NnError> {
-    build(features, tasks, derived, model).map(|(graph, _)| graph)
+    build(features, tasks, derived, model).map(|(net, _)| net.graph)
 }
 
-/// The graph of [`forward`] with labels, weights and losses: further inputs `label.<task>` and
-/// `weight.<task>`, further outputs `loss.<task>` and [`LOSS`] (constant `[]`), which is the sum
-/// of the tasks' losses by their weights.
+/// The graph of [`forward`] in which every gate and every expert is an output too, for looking
+/// into a model; none where the model has no gates.
+///
+/// # Errors
+/// As [`forward`].
+pub fn forward_with_gates(
+    features: &[FittedFeature],
+    tasks: &[Task],
+    derived: &[Derived],
+    model: &ModelConfig,
+) -> Result<(Graph, Vec<Gate>), NnError> {
+    let (mut net, _) = build(features, tasks, derived, model)?;
+    let gates = net.name_gates();
+    Ok((net.graph, gates))
+}
+
+/// The graph of [`forward`] with labels, weights and losses: further inputs `label.<task>`,
+/// `weight.<task>` and `loss_weight.<task>`, further outputs `loss.<task>` and [`LOSS`] (constant
+/// `[]`), which is the sum of the tasks' losses by their weights.
 ///
 /// # Errors
 /// As [`forward`].
@@ -119,42 +136,41 @@ pub fn training(
     derived: &[Derived],
     model: &ModelConfig,
 ) -> Result<Graph, NnError> {
-    let (mut graph, heads) = build(features, tasks, derived, model)?;
-    losses::append(&mut graph, tasks, &heads, model.kind)?;
-    Ok(graph)
+    let (mut net, heads) = build(features, tasks, derived, model)?;
+    losses::append(&mut net, tasks, &heads)?;
+    Ok(net.graph)
 }
 
-fn build(
-    features: &[FittedFeature],
+fn build<'a>(
+    features: &'a [FittedFeature],
     tasks: &[Task],
     derived: &[Derived],
-    model: &ModelConfig,
-) -> Result<(Graph, Vec<Head>), NnError> {
-    let mut graph = Graph::new();
-    let rows = inputs::rows(&mut graph, features)?;
-    let heads = models::heads(&mut graph, rows, tasks, model)?;
+    model: &'a ModelConfig,
+) -> Result<(Net<'a>, Vec<Head>), NnError> {
+    let mut net = Net::new(features, model)?;
+    let heads = models::heads(&mut net, tasks)?;
     for (task, head) in tasks.iter().zip(&heads) {
-        graph.output(&task.name, head.probability);
+        net.graph.output(&task.name, head.output);
     }
     for output in derived {
-        let product = product(&mut graph, output, tasks, &heads)?;
-        graph.output(&output.name, product);
+        let product = product(&mut net, output, tasks, &heads)?;
+        net.graph.output(&output.name, product);
     }
-    graph.check()?;
-    Ok((graph, heads))
+    net.graph.check()?;
+    Ok((net, heads))
 }
 
 /// The product of the probabilities of an output's tasks.
-fn product(graph: &mut Graph, output: &Derived, tasks: &[Task], heads: &[Head]) -> Result<NodeId, NnError> {
+fn product(net: &mut Net, output: &Derived, tasks: &[Task], heads: &[Head]) -> Result<NodeId, NnError> {
     let fail = |message: String| NnError::Derived { output: output.name.clone(), message };
     let mut product = None;
     for name in &output.product {
         let task = tasks.iter().position(|task| task.name == *name);
         let task = task.ok_or_else(|| fail(format!("'{name}' is not a task; name a declared one")))?;
-        let factor = heads[task].probability;
+        let factor = heads[task].output;
         product = Some(match product {
             None => factor,
-            Some(product) => graph.apply(Op::Mul, &[product, factor])?,
+            Some(product) => net.apply(Op::Mul, &[product, factor])?,
         });
     }
     product.ok_or_else(|| fail("its product is empty; name at least one task".into()))

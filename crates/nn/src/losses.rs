@@ -1,48 +1,49 @@
-//! The losses of a model: one for each task, over the task's sample space, and their sum.
+//! The losses of a model: one for each task, over a sample space, and their weighted sum.
 
-use gatefold_graph::{Fact, Graph, Level, NodeId, Op};
-use gatefold_schema::{ModelKind, Task};
+use gatefold_graph::{Fact, Level, NodeId, Op};
+use gatefold_schema::Task;
 
-use crate::{Head, LOSS, NnError, label_name, loss_name, weight_name};
+use crate::{
+    LOSS, NnError, label_name, loss_name, loss_weight_name,
+    models::{Head, Learned},
+    net::Net,
+    weight_name,
+};
 
 /// Appends inputs for labels and weights, the loss of each task and the weighted sum.
 ///
-/// A task's loss is the mean cross-entropy over its sample space: the rows of weight 1. In ESMM
-/// the second task's loss is that of the product of both probabilities over the first task's
-/// space (Ma et al., SIGIR 2018, equation 3): its label must be 0 wherever the first label is 0.
-pub(crate) fn append(
-    graph: &mut Graph,
-    tasks: &[Task],
-    heads: &[Head],
-    kind: ModelKind,
-) -> Result<(), NnError> {
+/// A task's loss is the mean over its sample space, the rows of weight 1: the cross-entropy of a
+/// probability, or the squared difference of a number.
+pub(crate) fn append(net: &mut Net, tasks: &[Task], heads: &[Head]) -> Result<(), NnError> {
     let row = Fact::f32(Level::Candidate, &[]);
+    let number = Fact::f32(Level::Constant, &[]);
     let mut labels = Vec::with_capacity(tasks.len());
     let mut weights = Vec::with_capacity(tasks.len());
+    let mut loss_weights = Vec::with_capacity(tasks.len());
     for task in tasks {
-        labels.push(graph.input(&label_name(&task.name), row.clone()));
-        weights.push(graph.input(&weight_name(&task.name), row.clone()));
+        labels.push(net.graph.input(&label_name(&task.name), row.clone()));
+        weights.push(net.graph.input(&weight_name(&task.name), row.clone()));
+        loss_weights.push(net.graph.input(&loss_weight_name(&task.name), number.clone()));
     }
 
     let mut total: Option<NodeId> = None;
-    for (index, task) in tasks.iter().enumerate() {
-        let loss = if kind == ModelKind::Esmm && index == 1 {
-            let joint = graph.apply(Op::Mul, &[heads[0].probability, heads[1].probability])?;
-            graph.apply(Op::Bce, &[joint, labels[1], weights[0]])?
-        } else {
-            graph.apply(Op::BceWithLogits, &[heads[index].logit, labels[index], weights[index]])?
+    for (index, (task, head)) in tasks.iter().zip(heads).enumerate() {
+        let (op, learned) = match head.learned {
+            Learned::Logit(logit) => (Op::BceWithLogits, logit),
+            Learned::Probability(probability) => (Op::Bce, probability),
+            Learned::Number(number) => (Op::SquaredError, number),
         };
-        graph.output(&loss_name(&task.name), loss);
-        let weighted =
-            if task.weight == 1.0 { loss } else { graph.apply(Op::Scale(task.weight), &[loss])? };
+        let loss = net.apply(op, &[learned, labels[index], weights[head.space]])?;
+        net.graph.output(&loss_name(&task.name), loss);
+        let weighted = net.apply(Op::Mul, &[loss, loss_weights[index]])?;
         total = Some(match total {
             None => weighted,
-            Some(total) => graph.apply(Op::Add, &[total, weighted])?,
+            Some(total) => net.apply(Op::Add, &[total, weighted])?,
         });
     }
     if let Some(total) = total {
-        graph.output(LOSS, total);
+        net.graph.output(LOSS, total);
     }
-    graph.check()?;
+    net.graph.check()?;
     Ok(())
 }

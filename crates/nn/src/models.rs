@@ -1,32 +1,74 @@
-//! The zoo: how the tasks share what they learn.
+//! The zoo: how the tasks share what they learn. One file a model, with its paper.
 
+mod cgc;
 mod esmm;
 mod mmoe;
+mod omoe;
+mod ple;
 mod shared_bottom;
+mod single_task;
 
-use gatefold_graph::{Graph, NodeId, Op};
-use gatefold_schema::{ModelConfig, ModelKind, Task};
+use gatefold_graph::{NodeId, Op};
+use gatefold_schema::{Loss, ModelKind, Task};
 
-use crate::{Head, NnError};
+use crate::{NnError, net::Net};
 
-/// Builds the configured model on the rows `x` and returns a head for each task, in order.
-pub(crate) fn heads(
-    graph: &mut Graph,
-    x: NodeId,
-    tasks: &[Task],
-    model: &ModelConfig,
-) -> Result<Vec<Head>, NnError> {
+/// What a model predicts for one task.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    /// The output that is served: `[]` a candidate.
+    pub(crate) output: NodeId,
+    /// What the loss compares with the label: `[]` a candidate.
+    pub(crate) learned: Learned,
+    /// The task on whose sample space the loss counts: the head's own, or another.
+    pub(crate) space: usize,
+}
+
+/// What a loss compares with a label.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Learned {
+    /// The logit of a probability.
+    Logit(NodeId),
+    /// A probability that has no logit of its own.
+    Probability(NodeId),
+    /// A number.
+    Number(NodeId),
+}
+
+/// Builds the configured model and returns a head for each task, in order.
+pub(crate) fn heads(net: &mut Net, tasks: &[Task]) -> Result<Vec<Head>, NnError> {
     if tasks.is_empty() {
         return Err(NnError::NoTask);
     }
-    let logits = match model.kind {
-        ModelKind::SharedBottom => shared_bottom::logits(graph, x, tasks, model)?,
-        ModelKind::Esmm => esmm::logits(graph, x, tasks, model)?,
-        ModelKind::Mmoe => mmoe::logits(graph, x, tasks, model)?,
-    };
-    let mut heads = Vec::with_capacity(logits.len());
-    for logit in logits {
-        heads.push(Head { logit, probability: graph.apply(Op::Sigmoid, &[logit])? });
+    net.model.check(tasks)?;
+    match net.model.kind {
+        ModelKind::SingleTask => single_task::heads(net, tasks),
+        ModelKind::SharedBottom => shared_bottom::heads(net, tasks),
+        ModelKind::Omoe => omoe::heads(net, tasks),
+        ModelKind::Mmoe => mmoe::heads(net, tasks),
+        ModelKind::Cgc => cgc::heads(net, tasks),
+        ModelKind::Ple => ple::heads(net, tasks),
+        ModelKind::Esmm => esmm::heads(net, tasks),
     }
-    Ok(heads)
+}
+
+impl Head {
+    /// Puts a task's tower of the configured widths on each of the values, one a task.
+    fn towers(net: &mut Net, tasks: &[Task], values: &[NodeId]) -> Result<Vec<Self>, NnError> {
+        let mut heads = Vec::with_capacity(tasks.len());
+        for (index, (task, value)) in tasks.iter().zip(values).enumerate() {
+            let number = net.tower(&task.name, *value, &net.model.tower)?;
+            heads.push(Self::of(net, index, task, number)?);
+        }
+        Ok(heads)
+    }
+
+    /// The head of a task whose tower ends in `number`, learned on the task's own sample space.
+    fn of(net: &mut Net, index: usize, task: &Task, number: NodeId) -> Result<Self, NnError> {
+        let (output, learned) = match task.loss {
+            Loss::CrossEntropy => (net.apply(Op::Sigmoid, &[number])?, Learned::Logit(number)),
+            Loss::SquaredError => (number, Learned::Number(number)),
+        };
+        Ok(Self { output, learned, space: index })
+    }
 }

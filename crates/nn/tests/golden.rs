@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use gatefold_exec::{Executor, InputValue, Parameters, Plan};
 use gatefold_graph::{Gradient, Gradients, Graph, NodeId, differentiate, passes};
-use gatefold_nn::{LOSS, label_name, loss_name, training, weight_name};
+use gatefold_nn::{LOSS, label_name, loss_name, loss_weight_name, training, weight_name};
 use gatefold_schema::{Derived, FittedFeature, Kind, Level, ModelConfig, Task};
 use serde::Deserialize;
 
@@ -172,6 +172,7 @@ fn inputs(golden: &GoldenModel, level: Level) -> BTreeMap<String, Numbers> {
         };
         inputs.insert(label_name(&task.name), Numbers::Floats(golden.labels[&task.name].clone()));
         inputs.insert(weight_name(&task.name), Numbers::Floats(weight));
+        inputs.insert(loss_weight_name(&task.name), Numbers::Floats(vec![task.weight]));
     }
     if level == Level::Request {
         inputs.insert(gatefold_schema::REQUEST_OF.to_owned(), Numbers::Codes(golden.request_of.clone()));

@@ -6,9 +6,9 @@ mod evaluate;
 
 use evaluate::{Values, assert_same_function, evaluate, pseudo_random};
 use gatefold_graph::{ElementType, Graph, Level, passes};
-use gatefold_nn::{NnError, forward, training};
+use gatefold_nn::{NnError, forward, forward_with_gates, training};
 use gatefold_schema::{
-    Derived, Encoder, EncoderState, Feature, FittedFeature, Kind, ModelConfig, ModelKind, Side, Task,
+    Derived, Encoder, EncoderState, Feature, FittedFeature, Kind, Loss, ModelConfig, ModelKind, Side, Task,
     ValueType,
 };
 
@@ -54,6 +54,7 @@ fn tasks() -> Vec<Task> {
         label: name.into(),
         given: given.map(str::to_owned),
         weight,
+        loss: Loss::CrossEntropy,
         potential_label: None,
         oracle: None,
     };
@@ -69,7 +70,16 @@ fn derived() -> Vec<Derived> {
 }
 
 fn model(kind: ModelKind) -> ModelConfig {
-    ModelConfig { kind, bottom: vec![7, 6], experts: 3, expert: vec![7, 6], gate: vec![], tower: vec![5] }
+    ModelConfig {
+        bottom: vec![7, 6],
+        experts: 3,
+        task_experts: 2,
+        levels: 2,
+        expert: vec![7, 6],
+        gate: vec![],
+        tower: vec![5],
+        ..ModelConfig::new(kind)
+    }
 }
 
 /// The rows that models read: recent 4, city 4, hour 1; product 4, price 1.
@@ -137,6 +147,12 @@ fn shared_bottom_has_one_bottom_and_two_towers() {
 }
 
 #[test]
+fn single_task_shares_nothing() {
+    let network = TABLES + layer(WIDTH, 7) + layer(7, 6) + layer(6, 5) + layer(5, 1);
+    check(&model(ModelKind::SingleTask), 2 * network);
+}
+
+#[test]
 fn esmm_has_two_whole_towers() {
     let tower = layer(WIDTH, 7) + layer(7, 6) + layer(6, 5) + layer(5, 1);
     check(&model(ModelKind::Esmm), TABLES + 2 * tower);
@@ -153,6 +169,66 @@ fn mmoe_has_experts_gates_and_towers() {
     deep.tower = vec![];
     let towers = 2 * layer(6, 1);
     check(&deep, TABLES + experts + 2 * (layer(WIDTH, 8) + layer(8, 3)) + towers);
+}
+
+#[test]
+fn omoe_has_one_gate() {
+    let experts = 3 * (layer(WIDTH, 7) + layer(7, 6));
+    let towers = 2 * (layer(6, 5) + layer(5, 1));
+    check(&model(ModelKind::Omoe), TABLES + experts + layer(WIDTH, 3) + towers);
+}
+
+#[test]
+fn cgc_has_experts_of_each_task_and_shared_ones() {
+    let experts = (2 * 2 + 3) * (layer(WIDTH, 7) + layer(7, 6));
+    let towers = 2 * (layer(6, 5) + layer(5, 1));
+    check(&model(ModelKind::Cgc), TABLES + experts + 2 * layer(WIDTH, 2 + 3) + towers);
+}
+
+#[test]
+fn ple_has_a_shared_gate_between_levels() {
+    let (first, second) = (layer(WIDTH, 7) + layer(7, 6), layer(6, 7) + layer(7, 6));
+    let gates = 2 * layer(WIDTH, 2 + 3) + layer(WIDTH, 2 * 2 + 3) + 2 * layer(6, 2 + 3);
+    let towers = 2 * (layer(6, 5) + layer(5, 1));
+    check(&model(ModelKind::Ple), TABLES + 7 * (first + second) + gates + towers);
+
+    // One level of PLE is CGC.
+    let mut one = model(ModelKind::Ple);
+    one.levels = 1;
+    let gates = 2 * layer(WIDTH, 2 + 3);
+    check(&one, TABLES + 7 * first + gates + towers);
+}
+
+#[test]
+fn gates_name_the_experts_they_weigh() {
+    let gates_of = |kind| {
+        let (graph, gates) = forward_with_gates(&features(), &tasks(), &derived(), &model(kind)).unwrap();
+        for gate in &gates {
+            let weights = graph.output_named(&gate.name).unwrap();
+            assert_eq!(graph.fact(weights).dims, [gate.experts.len()]);
+            for expert in &gate.experts {
+                assert_eq!(graph.fact(graph.output_named(expert).unwrap()).dims, [6]);
+            }
+        }
+        gates.into_iter().map(|gate| (gate.name, gate.experts.join(" "))).collect::<Vec<_>>()
+    };
+    let pair = |gate: &str, experts: &str| (gate.to_owned(), experts.to_owned());
+    assert_eq!(gates_of(ModelKind::Esmm), []);
+    let all = "expert.0 expert.1 expert.2";
+    assert_eq!(gates_of(ModelKind::Omoe), [pair("gate.shared", all)]);
+    assert_eq!(gates_of(ModelKind::Mmoe), [pair("gate.ctr", all), pair("gate.cvr", all)]);
+    let shared = "expert.shared.0 expert.shared.1 expert.shared.2";
+    let (ctr, cvr) = ("expert.ctr.0 expert.ctr.1", "expert.cvr.0 expert.cvr.1");
+    assert_eq!(
+        gates_of(ModelKind::Cgc),
+        [pair("gate.ctr", &format!("{ctr} {shared}")), pair("gate.cvr", &format!("{cvr} {shared}"))]
+    );
+    let ple = gates_of(ModelKind::Ple);
+    let names: Vec<&str> = ple.iter().map(|(gate, _)| gate.as_str()).collect();
+    let first = ["level.0.gate.ctr", "level.0.gate.cvr", "level.0.gate.shared"];
+    assert_eq!(names, [&first[..], &["level.1.gate.ctr", "level.1.gate.cvr"]].concat());
+    let at_level_0 = |experts: &str| experts.replace("expert", "level.0.expert");
+    assert_eq!(ple[2].1, at_level_0(&format!("{ctr} {cvr} {shared}")));
 }
 
 #[test]
@@ -181,8 +257,8 @@ fn parameters_have_the_names_of_their_parts() {
         .into_iter()
         .chain((0..3).flat_map(|expert| layers(&format!("expert.{expert}"), 2)))
         .chain(layers("gate.ctr", 1))
-        .chain(layers("tower.ctr", 2))
         .chain(layers("gate.cvr", 1))
+        .chain(layers("tower.ctr", 2))
         .chain(layers("tower.cvr", 2))
         .collect();
     assert_eq!(names(ModelKind::Mmoe), mmoe);
@@ -209,6 +285,8 @@ fn check_losses(kind: ModelKind) {
     values.insert("label.cvr".into(), conversions.clone());
     values.insert("weight.ctr".into(), vec![1.0; rows]);
     values.insert("weight.cvr".into(), clicks.clone());
+    values.insert("loss_weight.ctr".into(), vec![1.0]);
+    values.insert("loss_weight.cvr".into(), vec![0.5]);
     let found = evaluate(&graph, &values, rows, rows);
 
     let entropy = |p: &[f64], y: &[f64], keep: &dyn Fn(usize) -> bool| {
@@ -221,9 +299,7 @@ fn check_losses(kind: ModelKind) {
     let ctr = entropy(&found["ctr"], &clicks, &|_| true);
     let cvr = match kind {
         ModelKind::Esmm => entropy(&found["ctcvr"], &conversions, &|_| true),
-        ModelKind::SharedBottom | ModelKind::Mmoe => {
-            entropy(&found["cvr"], &conversions, &|row| clicks[row] == 1.0)
-        }
+        _ => entropy(&found["cvr"], &conversions, &|row| clicks[row] == 1.0),
     };
     for (name, expected) in [("loss.ctr", ctr), ("loss.cvr", cvr), ("loss", ctr + 0.5 * cvr)] {
         let found = found[name][0];
@@ -236,8 +312,9 @@ fn check_losses(kind: ModelKind) {
 
 #[test]
 fn tasks_lose_over_their_sample_space() {
-    check_losses(ModelKind::SharedBottom);
-    check_losses(ModelKind::Mmoe);
+    for kind in ModelKind::ALL.into_iter().filter(|kind| *kind != ModelKind::Esmm) {
+        check_losses(kind);
+    }
 }
 
 #[test]
@@ -270,7 +347,8 @@ fn what_does_not_fit_is_refused_by_name() {
     let one_task = &tasks()[..1];
     check_refused(
         forward(&features(), one_task, &[], &model(ModelKind::Esmm)),
-        "model esmm: needs exactly two tasks",
+        "esmm needs exactly two tasks, the second conditional on the first, such as ctr and cvr with \
+         given = \"ctr\"; found ctr",
     );
     check_refused(
         forward(&features(), one_task, &derived(), &mmoe),
@@ -278,5 +356,8 @@ fn what_does_not_fit_is_refused_by_name() {
     );
     let mut no_experts = mmoe;
     no_experts.experts = 0;
-    check_refused(forward(&features(), &tasks(), &[], &no_experts), "at least one expert");
+    check_refused(
+        forward(&features(), &tasks(), &[], &no_experts),
+        "mmoe needs experts between 1 and 256, found 0",
+    );
 }

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use gatefold_graph::passes;
 use gatefold_onnx::{ExportOptions, ExternalWeights, export};
 use gatefold_schema::{
-    Derived, Encoder, EncoderState, Feature, FittedFeature, Kind, ModelConfig, ModelKind, Side, Task,
+    Derived, Encoder, EncoderState, Feature, FittedFeature, Kind, Loss, ModelConfig, ModelKind, Side, Task,
     ValueType,
 };
 use rand::{RngExt as _, SeedableRng as _};
@@ -27,14 +27,7 @@ fn main() -> anyhow::Result<()> {
         product: vec!["ctr".into(), "cvr".into()],
         label: "conversion".into(),
     }];
-    let model = ModelConfig {
-        kind: ModelKind::Mmoe,
-        bottom: vec![],
-        experts: 8,
-        expert: vec![256, 128],
-        gate: vec![],
-        tower: vec![64],
-    };
+    let model = ModelConfig::new(ModelKind::Mmoe);
     let plain = gatefold_nn::forward(&features, &tasks, &derived, &model)?;
     let split = passes::user_once(&plain, &|input| input.starts_with("user"))?;
 
@@ -83,6 +76,7 @@ fn task(name: &str, given: Option<&str>) -> Task {
         label: name.into(),
         given: given.map(str::to_owned),
         weight: 1.0,
+        loss: Loss::CrossEntropy,
         potential_label: None,
         oracle: None,
     }

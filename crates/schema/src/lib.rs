@@ -28,11 +28,11 @@ pub use manifest::{
     ShardInfo, SplitInfo,
 };
 pub use recipe::{
-    EventLogs, ModelConfig, ModelKind, Recipe, SampleSource, SamplesConfig, SplitConfig, TrainConfig,
+    EventLogs, ModelConfig, ModelKind, Recipe, SHARED, SampleSource, SamplesConfig, SplitConfig, TrainConfig,
 };
 pub use request::JsonRequest;
 pub use strict::ConfigError;
-pub use task::{Derived, Task};
+pub use task::{Derived, Loss, Task};
 
 /// Code of a padded position in a sequence; row 0 of every embedding table is zero.
 pub const PADDING_CODE: i32 = 0;

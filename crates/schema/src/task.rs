@@ -4,14 +4,42 @@ use serde::{Deserialize, Serialize};
 
 use crate::strict::ConfigError;
 
+/// What a task's prediction is compared with its label by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loss {
+    /// Binary cross-entropy: the label is 0 or 1, the output a probability.
+    #[default]
+    CrossEntropy,
+    /// Squared difference: the label is any number, the output a number.
+    SquaredError,
+}
+
+impl Loss {
+    /// The word used in files and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Loss::CrossEntropy => "cross-entropy",
+            Loss::SquaredError => "squared-error",
+        }
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Loss::default()
+    }
+}
+
 /// One predicted outcome.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Task {
     /// Name of the output, such as `ctr`.
     pub name: String,
-    /// Label column (0 or 1).
+    /// Label column: 0 or 1, or any number where the loss is [`Loss::SquaredError`].
     pub label: String,
+    /// What the loss is.
+    #[serde(default, skip_serializing_if = "Loss::is_default")]
+    pub loss: Loss,
     /// The task whose positive rows are this one's sample space, such as `given = "ctr"` for
     /// `cvr`: its probability is conditional on that outcome. All impressions unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -27,6 +55,16 @@ pub struct Task {
     /// evaluation alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oracle: Option<String>,
+}
+
+impl Task {
+    /// Name and condition, such as `cvr given ctr`.
+    pub(crate) fn in_words(&self) -> String {
+        match &self.given {
+            None => self.name.clone(),
+            Some(given) => format!("{} given {given}", self.name),
+        }
+    }
 }
 
 fn unit() -> f32 {
@@ -60,13 +98,19 @@ pub fn check_tasks(tasks: &[Task], derived: &[Derived]) -> Result<(), ConfigErro
     for task in tasks {
         let name = task.name.as_str();
         check_name(name, &seen)?;
-        if let Some(given) = &task.given
-            && !seen.contains(&given.as_str())
-        {
-            return Err(ConfigError::new(format!(
-                "task '{name}': given = \"{given}\" names no task declared before it (those are: {})",
-                seen.join(", ")
-            )));
+        if let Some(given) = &task.given {
+            let Some(condition) = tasks[..seen.len()].iter().find(|other| other.name == *given) else {
+                return Err(ConfigError::new(format!(
+                    "task '{name}': given = \"{given}\" names no task declared before it (those are: {})",
+                    seen.join(", ")
+                )));
+            };
+            if condition.loss != Loss::CrossEntropy {
+                return Err(ConfigError::new(format!(
+                    "task '{name}': given = \"{given}\", whose label is any number; a condition needs the \
+                     loss cross-entropy"
+                )));
+            }
         }
         if !(task.weight.is_finite() && task.weight >= 0.0) {
             return Err(ConfigError::new(format!(
@@ -85,6 +129,16 @@ pub fn check_tasks(tasks: &[Task], derived: &[Derived]) -> Result<(), ConfigErro
                 "derived output '{}': '{unknown}' is not a task (those are: {})",
                 output.name,
                 seen[..task_count].join(", ")
+            )));
+        }
+        let number =
+            tasks.iter().find(|task| task.loss != Loss::CrossEntropy && output.product.contains(&task.name));
+        if let Some(task) = number {
+            return Err(ConfigError::new(format!(
+                "derived output '{}': '{}' has the loss {} and predicts no probability; leave it out",
+                output.name,
+                task.name,
+                task.loss.name()
             )));
         }
         if output.product.is_empty() {

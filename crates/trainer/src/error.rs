@@ -48,9 +48,9 @@ pub enum TrainError {
         /// Label columns of the split.
         known: String,
     },
-    /// A label that is neither 0 nor 1.
+    /// A label that its loss has no use for.
     #[error(
-        "split '{split}', label '{label}', row {row}: found {value}, but labels are 0 or 1 ({count} such rows)"
+        "split '{split}', label '{label}', row {row}: found {value}, but labels are {expected} ({count} such rows)"
     )]
     BadLabel {
         /// Name of the split.
@@ -61,6 +61,8 @@ pub enum TrainError {
         row: usize,
         /// Its value.
         value: f32,
+        /// What labels of the task are.
+        expected: &'static str,
         /// Number of such rows.
         count: usize,
     },

@@ -7,7 +7,7 @@ use gatefold_graph::{
     NodeId,
     autodiff::{Gradients, differentiate},
 };
-use gatefold_nn::{LOSS, label_name, loss_name, weight_name};
+use gatefold_nn::{LOSS, label_name, loss_name, loss_weight_name, weight_name};
 use gatefold_schema::{EncoderSet, Recipe};
 
 use crate::{
@@ -34,6 +34,8 @@ struct LearnedTask {
     measured: MeasuredOutput,
     label_input: String,
     weight_input: String,
+    loss_weight_input: String,
+    loss_weight: f32,
     loss: NodeId,
 }
 
@@ -55,6 +57,8 @@ impl Learner {
                     measured,
                     label_input: label_name(&task.name),
                     weight_input: weight_name(&task.name),
+                    loss_weight_input: loss_weight_name(&task.name),
+                    loss_weight: task.weight,
                     loss: node(&loss_name(&task.name))?,
                 })
             })
@@ -115,6 +119,7 @@ impl Learner {
         for (task, [labels, weights]) in self.tasks.iter().zip(&labels) {
             inputs.push((&task.label_input, InputValue::F32(labels)));
             inputs.push((&task.weight_input, InputValue::F32(weights)));
+            inputs.push((&task.loss_weight_input, InputValue::F32(std::slice::from_ref(&task.loss_weight))));
         }
         self.executor.run(&self.parameters, rows.len(), rows.len(), &inputs)?;
         let loss = self.scalar(self.loss);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use gatefold_schema::{Derived, Task, task::outputs};
+use gatefold_schema::{Derived, Loss, Task, task::outputs};
 
 use crate::error::TrainError;
 
@@ -80,6 +80,7 @@ pub(crate) fn loss_weight(output: &MeasuredOutput, labels: &Labels, row: usize) 
 
 /// Checks the labels of a split: every column is there and holds 0 and 1 only, no conditional
 /// outcome happens without its condition, and every task has both outcomes in its sample space.
+/// Labels of a task that predicts a number must be finite, and nothing else.
 ///
 /// # Errors
 /// The first thing that is wrong, with its task, column, row and count.
@@ -101,20 +102,26 @@ pub fn check_labels(
             wanted_by: output.output.clone(),
             known: labels.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
         })?;
-        let bad = |value: &&f32| **value != 0.0 && **value != 1.0;
+        let any_number = is_number(tasks, &output.output);
+        let bad = |value: &&f32| match any_number {
+            true => !value.is_finite(),
+            false => **value != 0.0 && **value != 1.0,
+        };
         if let Some(row) = column.iter().position(|value| bad(&value)) {
             return Err(TrainError::BadLabel {
                 split: split.to_owned(),
                 label: output.label.clone(),
                 row,
                 value: column[row],
+                expected: if any_number { "finite numbers" } else { "0 or 1" },
                 count: column.iter().filter(bad).count(),
             });
         }
     }
     for output in &outputs {
         let column = &labels[&output.label];
-        if let Some(given) = &output.within {
+        let any_number = is_number(tasks, &output.output);
+        if let Some(given) = output.within.as_ref().filter(|_| !any_number) {
             let outside = || column.iter().zip(&labels[given]).enumerate().filter(|(_, (y, g))| **y > **g);
             if let Some((row, _)) = outside().next() {
                 return Err(TrainError::OutsideSampleSpace {
@@ -126,6 +133,9 @@ pub fn check_labels(
                     count: outside().count(),
                 });
             }
+        }
+        if any_number {
+            continue;
         }
         let (_, in_space) = output.select(column, labels);
         let positives = in_space.iter().filter(|label| **label == 1.0).count();
@@ -142,6 +152,11 @@ pub fn check_labels(
     Ok(())
 }
 
+/// Whether this output predicts a number, not a probability.
+fn is_number(tasks: &[Task], output: &str) -> bool {
+    tasks.iter().any(|task| task.name == output && task.loss == Loss::SquaredError)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +167,7 @@ mod tests {
             label: label.into(),
             given: given.map(str::to_owned),
             weight: 1.0,
+            loss: Loss::CrossEntropy,
             potential_label: None,
             oracle: None,
         };
@@ -203,6 +219,23 @@ mod tests {
         );
         check(&[1., 0., 1.], &[1., 0., 1.], "task 'cvr' has no negative among the 2 rows");
         check(&[0., 0.], &[0., 0.], "task 'ctr' has no positive among the 2 rows");
+    }
+
+    #[test]
+    fn labels_of_a_number_are_finite() {
+        let (mut tasks, derived) = (click_tasks().0, []);
+        tasks[1].loss = Loss::SquaredError;
+        let check = |conversion: &[f32]| {
+            check_labels("train", 3, &labels(&[1., 0., 1.], conversion), &tasks, &derived)
+        };
+        assert!(check(&[-2.5, 7.0, -2.5]).is_ok());
+        let text = check(&[0.5, f32::INFINITY, 1.0]).unwrap_err().to_string();
+        assert!(
+            text.contains(
+                "label 'conversion', row 1: found inf, but labels are finite numbers (1 such rows)"
+            ),
+            "{text}"
+        );
     }
 
     #[test]

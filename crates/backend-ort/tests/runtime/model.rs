@@ -25,7 +25,7 @@ use gatefold_proto::onnx::{
 };
 use gatefold_schema::{
     BundleManifest, Derived, Encoder, EncoderSet, EncoderState, Feature, FittedFeature, Golden,
-    GoldenRequest, GraphFile, GraphInput, JsonRequest, Kind, Level, REQUEST_OF, Side, Task, ValueType,
+    GoldenRequest, GraphFile, GraphInput, JsonRequest, Kind, Level, Loss, REQUEST_OF, Side, Task, ValueType,
     Vocabulary, VocabularyValues, task,
 };
 use prost::Message;
@@ -255,6 +255,7 @@ fn manifest() -> BundleManifest {
         label: format!("label_{name}"),
         given: given.map(Into::into),
         weight: 1.0,
+        loss: Loss::CrossEntropy,
         potential_label: None,
         oracle: None,
     };

@@ -145,7 +145,11 @@ pub(crate) fn assert_same_function(plain: &Graph, split: &Graph, is_request: &dy
     let mut of_split = Values::from([("request_of".to_owned(), request_of.clone())]);
     for (name, id) in plain.inputs() {
         let fact = plain.fact(id);
-        let rows = if is_request(name) { requests } else { candidates };
+        let rows = match fact.level {
+            Level::Constant => 1,
+            _ if is_request(name) => requests,
+            _ => candidates,
+        };
         let mut value = pseudo_random(name, rows * fact.row_len());
         if fact.element == ElementType::I32 {
             value.iter_mut().for_each(|x| *x = ((*x + 0.5) * 3.0).floor());

@@ -3,32 +3,30 @@
 //! takes the bias of the clicked sample out of it.
 //!
 //! Xiao Ma et al., "Entire Space Multi-Task Model: An Effective Approach for Estimating
-//! Post-Click Conversion Rate", SIGIR 2018, sections 2.2 and 2.3.
+//! Post-Click Conversion Rate", SIGIR 2018, sections 2.2 and 2.3; the losses are equation 3, so
+//! that the second label must be 0 wherever the first is 0.
 
-use gatefold_graph::{Graph, NodeId};
-use gatefold_schema::{ModelConfig, Task};
+use gatefold_graph::Op;
+use gatefold_schema::Task;
 
-use crate::{NnError, layers::tower};
+use crate::{
+    NnError,
+    models::{Head, Learned},
+    net::Net,
+};
 
-pub(super) fn logits(
-    graph: &mut Graph,
-    x: NodeId,
-    tasks: &[Task],
-    model: &ModelConfig,
-) -> Result<Vec<NodeId>, NnError> {
-    let fits = match tasks {
-        [first, second] => first.given.is_none() && second.given.as_deref() == Some(first.name.as_str()),
-        _ => false,
-    };
-    if !fits {
-        return Err(NnError::Model {
-            kind: model.kind.name(),
-            message:
-                "needs exactly two tasks, the second conditional on the first, such as ctr and cvr with \
-                      given = \"ctr\""
-                    .into(),
-        });
+pub(super) fn heads(net: &mut Net, tasks: &[Task]) -> Result<Vec<Head>, NnError> {
+    let x = net.rows()?;
+    let widths = [net.model.bottom.as_slice(), &net.model.tower].concat();
+    let mut heads: Vec<Head> = Vec::with_capacity(tasks.len());
+    for (index, task) in tasks.iter().enumerate() {
+        let logit = net.tower(&task.name, x, &widths)?;
+        let mut head = Head::of(net, index, task, logit)?;
+        if let Some(click) = heads.first() {
+            let joint = net.apply(Op::Mul, &[click.output, head.output])?;
+            head = Head { learned: Learned::Probability(joint), space: click.space, ..head };
+        }
+        heads.push(head);
     }
-    let widths = [model.bottom.as_slice(), &model.tower].concat();
-    tasks.iter().map(|task| Ok(tower(graph, &task.name, x, &widths)?)).collect()
+    Ok(heads)
 }

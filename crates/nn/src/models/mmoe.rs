@@ -4,36 +4,19 @@
 //! Mixture-of-Experts", KDD 2018, section 4.2: `f^k(x) = Σ_i g^k(x)_i · f_i(x)`,
 //! `g^k(x) = softmax(W^k x)`. The gate may have hidden layers before its softmax layer.
 
-use gatefold_graph::{Graph, NodeId, Op};
-use gatefold_schema::{ModelConfig, Task};
+use gatefold_schema::Task;
 
-use crate::{
-    NnError,
-    layers::{mlp, mlp_to, tower},
-};
+use crate::{NnError, models::Head, net::Net};
 
-pub(super) fn logits(
-    graph: &mut Graph,
-    x: NodeId,
-    tasks: &[Task],
-    model: &ModelConfig,
-) -> Result<Vec<NodeId>, NnError> {
-    if model.experts == 0 || model.expert.is_empty() {
-        return Err(NnError::Model {
-            kind: model.kind.name(),
-            message: "needs at least one expert of at least one width: set experts and expert".into(),
-        });
+pub(super) fn heads(net: &mut Net, tasks: &[Task]) -> Result<Vec<Head>, NnError> {
+    let x = net.rows()?;
+    let mut experts = Vec::with_capacity(net.model.experts);
+    for expert in 0..net.model.experts {
+        experts.push(net.expert(format!("expert.{expert}"), x)?);
     }
-    let mut gate_and_experts = vec![x];
-    for expert in 0..model.experts {
-        gate_and_experts.push(mlp(graph, &format!("expert.{expert}"), x, &model.expert)?);
-    }
-    let mut logits = Vec::with_capacity(tasks.len());
+    let mut mixtures = Vec::with_capacity(tasks.len());
     for task in tasks {
-        let gate = mlp_to(graph, &format!("gate.{}", task.name), x, &model.gate, model.experts)?;
-        gate_and_experts[0] = graph.apply(Op::Softmax, &[gate])?;
-        let mixture = graph.apply(Op::Mix, &gate_and_experts)?;
-        logits.push(tower(graph, &task.name, mixture, &model.tower)?);
+        mixtures.push(net.mixture(format!("gate.{}", task.name), x, &experts)?);
     }
-    Ok(logits)
+    Head::towers(net, tasks, &mixtures)
 }

@@ -3,17 +3,12 @@
 //! Rich Caruana, "Multitask Learning", Machine Learning 28 (1997); in the form that Ma et al.
 //! (KDD 2018, section 3.1) compare with.
 
-use gatefold_graph::{Graph, GraphError, NodeId};
-use gatefold_schema::{ModelConfig, Task};
+use gatefold_schema::Task;
 
-use crate::layers::{mlp, tower};
+use crate::{NnError, models::Head, net::Net};
 
-pub(super) fn logits(
-    graph: &mut Graph,
-    x: NodeId,
-    tasks: &[Task],
-    model: &ModelConfig,
-) -> Result<Vec<NodeId>, GraphError> {
-    let bottom = mlp(graph, "bottom", x, &model.bottom)?;
-    tasks.iter().map(|task| tower(graph, &task.name, bottom, &model.tower)).collect()
+pub(super) fn heads(net: &mut Net, tasks: &[Task]) -> Result<Vec<Head>, NnError> {
+    let x = net.rows()?;
+    let bottom = net.hidden("bottom", x, &net.model.bottom)?;
+    Head::towers(net, tasks, &vec![bottom; tasks.len()])
 }

@@ -2,32 +2,65 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{strict::ConfigError, task::Task};
+use crate::{
+    strict::ConfigError,
+    task::{Loss, Task},
+};
 
-/// The way experts are shared between tasks.
+/// The way tasks share what they learn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ModelKind {
+    /// A network for each task, embeddings included: nothing is shared.
+    SingleTask,
     /// One bottom network under a tower for each task (Caruana, 1997).
     SharedBottom,
+    /// Experts mixed by one softmax gate for all tasks (Ma et al., KDD 2018, as OMoE).
+    Omoe,
+    /// Experts mixed by one softmax gate for each task (Ma et al., KDD 2018).
+    Mmoe,
+    /// Shared experts and experts of each task's own (Tang et al., RecSys 2020).
+    Cgc,
+    /// Several levels of CGC (Tang et al., RecSys 2020).
+    Ple,
     /// A CTR and a CVR tower over shared embeddings, both learned on all impressions through
     /// `ctcvr = ctr · cvr` (Ma et al., SIGIR 2018).
     Esmm,
-    /// Experts mixed by one softmax gate for each task (Ma et al., KDD 2018).
-    Mmoe,
 }
 
 impl ModelKind {
     /// Every kind, in the order of reports.
-    pub const ALL: [ModelKind; 3] = [ModelKind::SharedBottom, ModelKind::Esmm, ModelKind::Mmoe];
+    pub const ALL: [ModelKind; 7] = [
+        ModelKind::SingleTask,
+        ModelKind::SharedBottom,
+        ModelKind::Omoe,
+        ModelKind::Mmoe,
+        ModelKind::Cgc,
+        ModelKind::Ple,
+        ModelKind::Esmm,
+    ];
 
     /// The word used in files and messages.
     pub fn name(self) -> &'static str {
         match self {
+            ModelKind::SingleTask => "single-task",
             ModelKind::SharedBottom => "shared-bottom",
-            ModelKind::Esmm => "esmm",
+            ModelKind::Omoe => "omoe",
             ModelKind::Mmoe => "mmoe",
+            ModelKind::Cgc => "cgc",
+            ModelKind::Ple => "ple",
+            ModelKind::Esmm => "esmm",
         }
+    }
+
+    /// Whether the model has experts and gates.
+    fn has_experts(self) -> bool {
+        matches!(self, ModelKind::Omoe | ModelKind::Mmoe) || self.has_task_experts()
+    }
+
+    /// Whether some of the experts belong to one task.
+    fn has_task_experts(self) -> bool {
+        matches!(self, ModelKind::Cgc | ModelKind::Ple)
     }
 }
 
@@ -38,12 +71,18 @@ impl ModelKind {
 pub struct ModelConfig {
     /// Which model.
     pub kind: ModelKind,
-    /// Hidden widths of the shared bottom.
+    /// Hidden widths below the towers, of models without experts.
     #[serde(default = "default_bottom")]
     pub bottom: Vec<usize>,
-    /// Number of experts.
+    /// Number of experts; of shared experts in CGC and PLE.
     #[serde(default = "default_experts")]
     pub experts: usize,
+    /// Number of experts of each task's own in CGC and PLE.
+    #[serde(default = "default_task_experts")]
+    pub task_experts: usize,
+    /// Number of extraction levels of PLE.
+    #[serde(default = "default_levels")]
+    pub levels: usize,
     /// Hidden widths of each expert.
     #[serde(default = "default_bottom")]
     pub expert: Vec<usize>,
@@ -61,34 +100,102 @@ fn default_bottom() -> Vec<usize> {
 fn default_experts() -> usize {
     8
 }
+fn default_task_experts() -> usize {
+    2
+}
+fn default_levels() -> usize {
+    2
+}
 fn default_tower() -> Vec<usize> {
     vec![64]
 }
 
+/// Most experts of a sort, and most levels: far above what is of use, and small enough to build.
+const MOST_EXPERTS: usize = 256;
+const MOST_LEVELS: usize = 16;
+
 impl ModelConfig {
-    pub(super) fn check(&self, tasks: &[Task]) -> Result<(), ConfigError> {
-        let fail = |text: &str| Err(ConfigError::new(format!("[model]: {text}")));
-        let widths = [&self.bottom, &self.expert, &self.gate, &self.tower];
-        if widths.iter().any(|list| list.iter().any(|width| !(1..=65_536).contains(width))) {
-            return fail("every width must be between 1 and 65536");
-        }
-        match self.kind {
-            ModelKind::SharedBottom if self.bottom.is_empty() => fail("bottom needs at least one width"),
-            ModelKind::Mmoe if !(1..=256).contains(&self.experts) => {
-                fail("experts must be between 1 and 256")
-            }
-            ModelKind::Mmoe if self.expert.is_empty() => fail("expert needs at least one width"),
-            ModelKind::Esmm
-                if !(tasks.len() == 2
-                    && tasks[0].given.is_none()
-                    && tasks[1].given.as_deref() == Some(tasks[0].name.as_str())) =>
-            {
-                fail(
-                    "esmm needs exactly two tasks, the second conditional on the first, such as ctr \
-                     and cvr with given = \"ctr\"",
-                )
-            }
-            _ => Ok(()),
+    /// A model of this kind with the default of every other setting.
+    pub fn new(kind: ModelKind) -> Self {
+        Self {
+            kind,
+            bottom: default_bottom(),
+            experts: default_experts(),
+            task_experts: default_task_experts(),
+            levels: default_levels(),
+            expert: default_bottom(),
+            gate: Vec::new(),
+            tower: default_tower(),
         }
     }
+
+    /// Checks the settings that the kind reads, and that it can learn these tasks.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with what was found and what to do.
+    pub fn check(&self, tasks: &[Task]) -> Result<(), ConfigError> {
+        let kind = self.kind.name();
+        let fail = |text: String| Err(ConfigError::new(format!("[model]: {text}")));
+        let widths = [
+            ("bottom", &self.bottom),
+            ("expert", &self.expert),
+            ("gate", &self.gate),
+            ("tower", &self.tower),
+        ];
+        for (key, widths) in widths {
+            if let Some(width) = widths.iter().find(|width| !(1..=65_536).contains(*width)) {
+                return fail(format!("{key} holds the width {width}; widths are between 1 and 65536"));
+            }
+        }
+        let counts = [
+            ("experts", self.experts, MOST_EXPERTS, self.kind.has_experts()),
+            ("task_experts", self.task_experts, MOST_EXPERTS, self.kind.has_task_experts()),
+            ("levels", self.levels, MOST_LEVELS, self.kind == ModelKind::Ple),
+        ];
+        for (key, found, most, is_read) in counts {
+            if is_read && !(1..=most).contains(&found) {
+                return fail(format!("{kind} needs {key} between 1 and {most}, found {found}"));
+            }
+        }
+        if self.kind == ModelKind::SharedBottom && self.bottom.is_empty() {
+            return fail(format!("{kind} needs a width in bottom, such as bottom = [256, 128]"));
+        }
+        if self.kind.has_experts() && self.expert.is_empty() {
+            return fail(format!("{kind} needs a width in expert, such as expert = [256, 128]"));
+        }
+        if self.kind.has_task_experts() && tasks.iter().any(|task| task.name == SHARED) {
+            return fail(format!("{kind} calls its common experts '{SHARED}'; give that task another name"));
+        }
+        if self.kind == ModelKind::Esmm {
+            return check_esmm(tasks);
+        }
+        Ok(())
+    }
+}
+
+/// What stands for the task in the names of parts that CGC and PLE share between tasks.
+pub const SHARED: &str = "shared";
+
+fn check_esmm(tasks: &[Task]) -> Result<(), ConfigError> {
+    let fits = match tasks {
+        [first, second] => first.given.is_none() && second.given.as_deref() == Some(first.name.as_str()),
+        _ => false,
+    };
+    if !fits {
+        let found: Vec<String> = tasks.iter().map(Task::in_words).collect();
+        return Err(ConfigError::new(format!(
+            "[model]: esmm needs exactly two tasks, the second conditional on the first, such as ctr and \
+             cvr with given = \"ctr\"; found {}",
+            found.join(", ")
+        )));
+    }
+    if let Some(task) = tasks.iter().find(|task| task.loss != Loss::CrossEntropy) {
+        return Err(ConfigError::new(format!(
+            "[model]: esmm multiplies probabilities, but task '{}' has the loss {}; use cross-entropy or \
+             another kind",
+            task.name,
+            task.loss.name()
+        )));
+    }
+    Ok(())
 }
