@@ -1,6 +1,7 @@
 //! The arithmetic. Steps at row level see a chunk of rows, steps on constants one row; sums over
 //! rows are cut into tasks of a fixed size. No kernel knows how many threads there are.
 
+mod activation;
 mod elementwise;
 mod loss;
 mod matrix;
@@ -36,7 +37,9 @@ pub(crate) fn run(step: &Step, context: &Context<'_>, out: &mut [f32]) {
         }
         StepKind::MixExpertSum { experts, masked } => {
             for (term, expert) in experts.iter().enumerate() {
-                row::mix_expert(out, out_width, read(2 * term), read(2 * term + 1), *expert, term > 0);
+                let gate =
+                    row::Gate { shares: read(2 * term + 1), experts: width(2 * term + 1), expert: *expert };
+                row::mix_expert(out, out_width, read(2 * term), gate, term > 0);
             }
             if *masked {
                 elementwise::mask(out, read(2 * experts.len()));
@@ -61,18 +64,24 @@ pub(crate) fn run(step: &Step, context: &Context<'_>, out: &mut [f32]) {
             Op::MatMul => matrix::multiply(out, read(0), read(1), width(0), false),
             Op::Add => elementwise::zip(out, read(0), read(1), |a, b| a + b),
             Op::Mul => elementwise::zip(out, read(0), read(1), |a, b| a * b),
+            Op::Dot => row::mix_gate(out, 1, 0, read(0), read(1)),
             Op::Relu => elementwise::map(out, read(0), elementwise::relu),
             Op::Sigmoid => elementwise::map(out, read(0), sigmoid),
+            Op::Activation(activation) => activation::apply(out, *activation, read(0)),
+            Op::Exp => elementwise::map(out, read(0), f32::exp),
             Op::Softmax => row::softmax(out, out_width, read(0)),
             Op::Squeeze => out.copy_from_slice(read(0)),
             Op::Mix => {
                 for expert in 1..step.inputs.len() {
-                    row::mix(out, out_width, read(0), expert - 1, read(expert));
+                    let gate = row::Gate { shares: read(0), experts: width(0), expert: expert - 1 };
+                    row::mix_expert(out, out_width, read(expert), gate, expert > 1);
                 }
             }
             Op::Expand => row::expand(out, out_width, read(0), context.i32(step.inputs[1])),
             Op::Scale(factor) => elementwise::map(out, read(0), |x| x * factor),
-            Op::BceWithLogits | Op::Bce | Op::SquaredError => unreachable!("is a sum over rows"),
+            Op::BceWithLogits | Op::Bce | Op::SquaredError | Op::MeanRows => {
+                unreachable!("is a sum over rows")
+            }
             Op::Gradient(op) => run_gradient(op, step, context, out),
         },
     }
@@ -83,7 +92,7 @@ fn run_gradient(op: &GradientOp, step: &Step, context: &Context<'_>, out: &mut [
     let width = |input: usize| context.row_len(step.inputs[input]);
     let out_width = context.row_len(step.output);
     match op {
-        GradientOp::SumRows | GradientOp::MatMulWeight => unreachable!("is a sum over rows"),
+        GradientOp::SumRows { .. } | GradientOp::MatMulWeight => unreachable!("is a sum over rows"),
         GradientOp::One => out.fill(1.0),
         GradientOp::SumByRequest => {
             row::sum_by_request(out, out_width, read(0), context.i32(step.inputs[1]), context.rows());
@@ -102,13 +111,21 @@ fn run_gradient(op: &GradientOp, step: &Step, context: &Context<'_>, out: &mut [
             elementwise::mask(out, read(1));
         }
         GradientOp::Sigmoid => elementwise::zip(out, read(0), read(1), |g, y| g * y * (1.0 - y)),
+        GradientOp::Activation(activation) => {
+            activation::apply_gradient(out, *activation, read(0), read(1));
+        }
         GradientOp::Softmax => row::softmax_gradient(out, out_width, read(0), read(1)),
         GradientOp::MixGate => {
             for expert in 0..out_width {
                 row::mix_gate(out, out_width, expert, read(0), read(expert + 1));
             }
         }
-        GradientOp::MixExpert { expert } => row::mix_expert(out, out_width, read(0), read(1), *expert, false),
+        GradientOp::MixExpert { expert } => {
+            let gate = row::Gate { shares: read(1), experts: width(1), expert: *expert };
+            row::mix_expert(out, out_width, read(0), gate, false);
+        }
+        GradientOp::MeanRows if step.inputs.len() == 2 => row::share(out, read(0), context.total_rows()),
+        GradientOp::MeanRows => row::weighted_share(out, read(0), read(2), read(3)),
         GradientOp::BceWithLogits => {
             loss::bce_with_logits_gradient(out, [read(0), read(4)], [read(1), read(2), read(3)]);
         }

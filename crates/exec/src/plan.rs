@@ -136,12 +136,14 @@ impl Value {
 impl Step {
     /// Whether the step sums rows up to a constant.
     pub(crate) fn is_reduction(&self) -> bool {
-        use GradientOp::{MatMulWeight, SumRows};
+        let StepKind::Single(op) = &self.kind else { return false };
         matches!(
-            self.kind,
-            StepKind::Single(
-                Op::BceWithLogits | Op::Bce | Op::SquaredError | Op::Gradient(MatMulWeight | SumRows)
-            )
+            op,
+            Op::BceWithLogits
+                | Op::Bce
+                | Op::SquaredError
+                | Op::MeanRows
+                | Op::Gradient(GradientOp::MatMulWeight | GradientOp::SumRows { .. })
         )
     }
 }

@@ -4,6 +4,7 @@
 //! Notation as in [`Op`](crate::Op): `[n]` is a row of n numbers at any row level.
 
 use crate::{
+    activation::Activation,
     fact::{ElementType, Fact, Level},
     op::{arity, expect, level_of},
 };
@@ -13,8 +14,17 @@ use crate::{
 pub enum GradientOp {
     /// The constant 1: the derivative of the loss by itself. No inputs; constant `[]`.
     One,
-    /// Sum over all rows: `[..]` → constant `[..]`.
-    SumRows,
+    /// Sum over all rows and over all but the last `rank` dimensions: `[.., k..]` → constant
+    /// `[k..]`.
+    SumRows {
+        /// Dimensions of the result.
+        rank: usize,
+    },
+    /// A mean's gradient for every row, the gradient of `MeanRows`: (gradient constant `[..]`,
+    /// x `[..]`) → `[..]`: `g` by the number of rows; or with weights, (gradient constant `[..]`,
+    /// x `[..]`, weights `[]`, sum of weights constant `[]`) → `[..]`: `g · w / total`, and 0 where
+    /// `total` is 0. Of x, only level and dimensions matter.
+    MeanRows,
     /// Sum over the candidates of each request, the gradient of `Expand`: (candidate `[..]`,
     /// `request_of` candidate `i32 []`, non-decreasing) → request `[..]`.
     SumByRequest,
@@ -44,11 +54,13 @@ pub enum GradientOp {
     Relu,
     /// `g · y · (1 − y)`: (gradient, result of `Sigmoid`), equal dimensions.
     Sigmoid,
+    /// `g · f′(x)`: (gradient, operand of the activation), equal dimensions.
+    Activation(Activation),
     /// `y · (g − Σ g·y)` in each row: (gradient `[n]`, result of `Softmax` `[n]`) → `[n]`.
     Softmax,
     /// `⟨g, expert_i⟩` for every expert: (gradient `[d]`, then e experts `[d]`) → `[e]`.
     MixGate,
-    /// `gate_i · g` for one expert: (gradient `[d]`, gate `[e]`) → `[d]`.
+    /// `gate_i · g` for one expert: (gradient `[d]`, gate `[e]`) → `[d]`. The gate may be constant.
     MixExpert {
         /// The expert's place in the gate.
         expert: usize,
@@ -70,7 +82,8 @@ impl GradientOp {
     pub fn name(&self) -> &'static str {
         match self {
             GradientOp::One => "one",
-            GradientOp::SumRows => "sum-rows",
+            GradientOp::SumRows { .. } => "sum-rows",
+            GradientOp::MeanRows => "mean-rows-gradient",
             GradientOp::SumByRequest => "sum-by-request",
             GradientOp::Unsqueeze => "unsqueeze",
             GradientOp::PadColumns { .. } => "pad-columns",
@@ -79,6 +92,7 @@ impl GradientOp {
             GradientOp::MatMulWeight => "matmul-weight-gradient",
             GradientOp::Relu => "relu-gradient",
             GradientOp::Sigmoid => "sigmoid-gradient",
+            GradientOp::Activation(_) => "activation-gradient",
             GradientOp::Softmax => "softmax-gradient",
             GradientOp::MixGate => "mix-gate-gradient",
             GradientOp::MixExpert { .. } => "mix-expert-gradient",
@@ -99,13 +113,33 @@ impl GradientOp {
                 let [] = arity(inputs)?;
                 Ok(Fact::f32(Level::Constant, &[]))
             }
-            GradientOp::SumRows => {
+            GradientOp::SumRows { rank } => {
                 let [x] = arity(inputs)?;
                 expect(x, None, ElementType::F32, None)?;
                 if x.level == Level::Constant {
                     return Err(format!("sums rows, but {x} has none"));
                 }
-                Ok(Fact::f32(Level::Constant, &x.dims))
+                let Some(first) = x.dims.len().checked_sub(*rank) else {
+                    return Err(format!("cannot keep {rank} dimensions of {x}"));
+                };
+                Ok(Fact::f32(Level::Constant, &x.dims[first..]))
+            }
+            GradientOp::MeanRows => {
+                let (g, x) = match inputs {
+                    [g, x] => (g, x),
+                    [g, x, weights, total] => {
+                        expect(weights, Some(level), ElementType::F32, Some(0))?;
+                        expect(total, Some(Level::Constant), ElementType::F32, Some(0))?;
+                        (g, x)
+                    }
+                    _ => return Err(format!("takes 2 or 4 inputs, found {}", inputs.len())),
+                };
+                expect(g, Some(Level::Constant), ElementType::F32, None)?;
+                expect(x, Some(level), ElementType::F32, None)?;
+                if level == Level::Constant || g.dims != x.dims {
+                    return Err(format!("cannot share {g} among the rows of {x}"));
+                }
+                Ok((*x).clone())
             }
             GradientOp::SumByRequest => {
                 let [x, request_of] = arity(inputs)?;
@@ -157,7 +191,7 @@ impl GradientOp {
                 }
                 Ok(Fact::f32(Level::Constant, &[x.dims[0], g.dims[0]]))
             }
-            GradientOp::Relu | GradientOp::Sigmoid | GradientOp::Softmax => {
+            GradientOp::Relu | GradientOp::Sigmoid | GradientOp::Activation(_) | GradientOp::Softmax => {
                 let [g, y] = arity(inputs)?;
                 let rank = (*self == GradientOp::Softmax).then_some(1);
                 for fact in [g, y] {
@@ -183,9 +217,9 @@ impl GradientOp {
             }
             GradientOp::MixExpert { expert } => {
                 let [g, gate] = arity(inputs)?;
-                for fact in [g, gate] {
-                    expect(fact, Some(level), ElementType::F32, Some(1))?;
-                }
+                expect(g, Some(level), ElementType::F32, Some(1))?;
+                let constant = (gate.level == Level::Constant).then_some(Level::Constant);
+                expect(gate, constant.or(Some(level)), ElementType::F32, Some(1))?;
                 if *expert >= gate.dims[0] {
                     return Err(format!("expert {expert} has no place in the gate {gate}"));
                 }

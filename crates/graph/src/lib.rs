@@ -9,6 +9,7 @@
 //!
 //! This crate never sees a tensor's values.
 
+pub mod activation;
 pub mod autodiff;
 pub mod fact;
 pub mod gradient_op;
@@ -16,6 +17,7 @@ pub mod graph;
 pub mod op;
 pub mod passes;
 
+pub use activation::Activation;
 pub use autodiff::{Gradient, Gradients, Rows, differentiate};
 pub use fact::{ElementType, Fact, Level};
 pub use gradient_op::GradientOp;

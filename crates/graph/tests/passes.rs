@@ -5,7 +5,7 @@ mod evaluate;
 
 use evaluate::assert_same_function;
 use gatefold_graph::{
-    Fact, Graph, Init, Level, NodeId, Op, Parameter, differentiate,
+    Activation, Fact, Graph, Init, Level, NodeId, Op, Parameter, differentiate,
     passes::{REQUEST_OF, prune, user_once},
 };
 
@@ -199,6 +199,46 @@ fn a_loss_counts_a_request_once_for_each_candidate() {
 
     let split = check(&graph);
     assert_eq!(count(&split, "sigmoid", Level::Request), 2);
+}
+
+#[test]
+fn a_mean_of_rows_counts_a_request_once_for_each_candidate() {
+    let mut graph = Graph::new();
+    let user = numbers(&mut graph, "user", 2);
+    let weight = number(&mut graph, "weight");
+    let own = graph.apply(Op::Activation(Activation::Tanh), &[user]).unwrap();
+    let mean = graph.apply(Op::MeanRows, &[own]).unwrap();
+    let weighted = graph.apply(Op::MeanRows, &[own, weight]).unwrap();
+    let centered = graph.apply(Op::Add, &[own, mean]).unwrap();
+    for (name, id) in [("mean", mean), ("weighted", weighted), ("centered", centered)] {
+        graph.output(name, id);
+    }
+
+    let split = check(&graph);
+    assert_eq!(count(&split, "tanh", Level::Request), 1);
+    assert_eq!(count(&split, "add", Level::Request), 1, "the mean is a constant beside request rows");
+}
+
+#[test]
+fn rows_of_both_levels_meet_in_a_product_and_a_mixture() {
+    let mut graph = Graph::new();
+    let user = numbers(&mut graph, "user", 3);
+    let item = numbers(&mut graph, "item", 3);
+    let units = parameter(&mut graph, "units", &[2]);
+    let temperature = parameter(&mut graph, "temperature", &[]);
+    let x = graph.apply(Op::Concat, &[user, item]).unwrap();
+    let first = linear(&mut graph, "first", x, 3);
+    let hidden = graph.apply(Op::Activation(Activation::Gelu), &[first]).unwrap();
+    let stitched = graph.apply(Op::Mix, &[units, user, hidden]).unwrap();
+    let of_user = graph.apply(Op::Mix, &[units, user, user]).unwrap();
+    let product = graph.apply(Op::Dot, &[stitched, of_user]).unwrap();
+    let warmer = graph.apply(Op::Mul, &[product, temperature]).unwrap();
+    let power = graph.apply(Op::Exp, &[warmer]).unwrap();
+    graph.output("power", power);
+
+    let split = check(&graph);
+    assert_eq!(count(&split, "mix", Level::Request), 1);
+    assert_eq!(count(&split, "matmul", Level::Request), 1);
 }
 
 #[test]

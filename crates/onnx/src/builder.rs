@@ -145,6 +145,16 @@ pub(crate) fn int(name: &str, value: i64) -> AttributeProto {
     }
 }
 
+/// A float attribute.
+pub(crate) fn float(name: &str, value: f32) -> AttributeProto {
+    AttributeProto {
+        name: name.to_owned(),
+        f: Some(value),
+        r#type: AttributeType::Float as i32,
+        ..AttributeProto::default()
+    }
+}
+
 /// Name and type of an input or output; `rows` is the name of the first dimension, where it has
 /// rows.
 pub(crate) fn value_info(name: &str, kind: DataType, rows: Option<&str>, dims: &[usize]) -> ValueInfoProto {

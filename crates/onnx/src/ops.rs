@@ -1,9 +1,13 @@
 //! The ONNX form of every op.
 
-use gatefold_graph::{Level, NodeId, Op};
+use gatefold_graph::{Activation, Level, NodeId, Op};
 use gatefold_proto::onnx::tensor_proto::DataType;
 
-use crate::{OnnxError, builder::int, export::Exporter};
+use crate::{
+    OnnxError,
+    builder::{float, int},
+    export::Exporter,
+};
 
 impl Exporter<'_, '_, '_> {
     /// Writes the operators of one node.
@@ -33,6 +37,9 @@ impl Exporter<'_, '_, '_> {
             Op::Add => self.add(id),
             Op::Mul => self.simple("Mul", id),
             Op::Relu => self.simple("Relu", id),
+            Op::Dot => self.dot(id),
+            Op::Exp => self.simple("Exp", id),
+            Op::Activation(activation) => self.activation(id, *activation),
             Op::Sigmoid => self.simple("Sigmoid", id),
             // The last axis is the default.
             Op::Softmax => self.simple("Softmax", id),
@@ -49,7 +56,49 @@ impl Exporter<'_, '_, '_> {
             Op::BceWithLogits | Op::Bce | Op::SquaredError => {
                 refuse("a loss is not served; prune the graph to its forward outputs")
             }
+            Op::MeanRows => {
+                refuse("a mean over rows belongs to training; prune the graph to its forward outputs")
+            }
             Op::Gradient(_) => refuse("a derivative is not served; prune the graph to its forward outputs"),
+        }
+    }
+
+    /// The sum of the products of two rows.
+    fn dot(&mut self, id: NodeId) -> Result<(), OnnxError> {
+        let inputs = &self.graph.node(id).inputs;
+        let (a, b) = (self.operand(inputs[0])?, self.operand(inputs[1])?);
+        let name = self.names[id.0].clone();
+        let products = format!("{name}/products");
+        let last = self.builder.integers(&[-1])?;
+        self.builder.node("Mul", &[&a, &b], &products, Vec::new())?;
+        self.builder.node("ReduceSum", &[&products, &last], &name, vec![int("keepdims", 0)])
+    }
+
+    /// The operators whose names and defaults are those of [`Activation`], and two that have none.
+    fn activation(&mut self, id: NodeId, activation: Activation) -> Result<(), OnnxError> {
+        let x = self.operand(self.graph.node(id).inputs[0])?;
+        let name = self.names[id.0].clone();
+        let part = |part: &str| format!("{name}/{part}");
+        match activation {
+            Activation::LeakyRelu(slope) => {
+                self.builder.node("LeakyRelu", &[&x], &name, vec![float("alpha", slope)])
+            }
+            Activation::Elu => self.builder.node("Elu", &[&x], &name, Vec::new()),
+            Activation::Tanh => self.builder.node("Tanh", &[&x], &name, Vec::new()),
+            Activation::Silu => {
+                self.builder.node("Sigmoid", &[&x], &part("share"), Vec::new())?;
+                self.builder.node("Mul", &[&x, &part("share")], &name, Vec::new())
+            }
+            Activation::Gelu => {
+                let root = self.builder.number(std::f32::consts::SQRT_2)?;
+                let (half, one) = (self.builder.number(0.5)?, self.builder.number(1.0)?);
+                let build = &mut self.builder;
+                build.node("Div", &[&x, &root], &part("scaled"), Vec::new())?;
+                build.node("Erf", &[&part("scaled")], &part("erf"), Vec::new())?;
+                build.node("Add", &[&part("erf"), &one], &part("sum"), Vec::new())?;
+                build.node("Mul", &[&part("sum"), &half], &part("share"), Vec::new())?;
+                build.node("Mul", &[&x, &part("share")], &name, Vec::new())
+            }
         }
     }
 
@@ -146,8 +195,11 @@ impl Exporter<'_, '_, '_> {
             }
         };
         let middle = self.builder.integers(&[1])?;
+        // A constant gate becomes one row for all candidates.
+        let constant = self.graph.fact(node.inputs[0]).level == Level::Constant;
+        let gate_axis = self.builder.integers(&[i64::from(!constant)])?;
         let (row, product) = (format!("{name}/gate"), format!("{name}/product"));
-        self.builder.node("Unsqueeze", &[&gate, &middle], &row, Vec::new())?;
+        self.builder.node("Unsqueeze", &[&gate, &gate_axis], &row, Vec::new())?;
         self.builder.node("MatMul", &[&row, &stack], &product, Vec::new())?;
         self.builder.node("Squeeze", &[&product, &middle], &name, Vec::new())
     }

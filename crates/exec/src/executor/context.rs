@@ -130,6 +130,11 @@ impl<'a> Context<'a> {
         self.first..self.first + self.count
     }
 
+    /// Rows of the stage's level in the whole batch.
+    pub(crate) fn total_rows(&self) -> usize {
+        self.environment.counts.of(self.stage.level)
+    }
+
     fn part<'b, T>(&self, value: &Value, all: &'b [T]) -> &'b [T] {
         if value.fact.level == self.stage.level && value.fact.level != Level::Constant {
             &all[self.first * value.row_len..(self.first + self.count) * value.row_len]

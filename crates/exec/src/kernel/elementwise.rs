@@ -13,14 +13,18 @@ pub(super) fn map(out: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32) {
 }
 
 /// `f` of pairs of numbers; an operand that is shorter than the result is a constant, repeated
-/// for every row.
+/// for every row or for every last dimension of the rows.
 pub(super) fn zip(out: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) {
     let apply = |out: &mut [f32], a: &[f32], b: &[f32]| {
         for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
             *out = f(*a, *b);
         }
     };
-    if a.len() < out.len() && !a.is_empty() {
+    if let ([a], true) = (a, out.len() > 1) {
+        out.iter_mut().zip(b).for_each(|(out, b)| *out = f(*a, *b));
+    } else if let ([b], true) = (b, out.len() > 1) {
+        out.iter_mut().zip(a).for_each(|(out, a)| *out = f(*a, *b));
+    } else if a.len() < out.len() && !a.is_empty() {
         out.chunks_exact_mut(a.len()).zip(b.chunks_exact(a.len())).for_each(|(out, b)| apply(out, a, b));
     } else if b.len() < out.len() && !b.is_empty() {
         out.chunks_exact_mut(b.len()).zip(a.chunks_exact(b.len())).for_each(|(out, a)| apply(out, a, b));

@@ -87,25 +87,20 @@ pub(super) fn softmax_gradient(out: &mut [f32], width: usize, g: &[f32], y: &[f3
     }
 }
 
-/// Adds (or for expert 0 begins with) one expert's share: `gate[expert] · x`.
-pub(super) fn mix(out: &mut [f32], width: usize, gate: &[f32], expert: usize, x: &[f32]) {
-    mix_expert(out, width, x, gate, expert, expert > 0);
+/// One expert's share in every row.
+#[derive(Clone, Copy)]
+pub(super) struct Gate<'a> {
+    /// As many for each row as there are experts; a constant gate has them once.
+    pub(super) shares: &'a [f32],
+    pub(super) experts: usize,
+    pub(super) expert: usize,
 }
 
 /// `gate[expert] · g` in every row, added to `out` or in its place.
-pub(super) fn mix_expert(
-    out: &mut [f32],
-    width: usize,
-    g: &[f32],
-    gate: &[f32],
-    expert: usize,
-    accumulate: bool,
-) {
-    let rows = out.len().checked_div(width).unwrap_or(0);
-    let experts = gate.len().checked_div(rows).unwrap_or(0);
+pub(super) fn mix_expert(out: &mut [f32], width: usize, g: &[f32], gate: Gate<'_>, accumulate: bool) {
     let rows = out.chunks_exact_mut(width.max(1)).zip(g.chunks_exact(width.max(1)));
-    for ((out, g), gate) in rows.zip(gate.chunks_exact(experts.max(1))) {
-        let share = gate[expert];
+    for ((out, g), gate_row) in rows.zip(gate.shares.chunks_exact(gate.experts.max(1)).cycle()) {
+        let share = gate_row[gate.expert];
         if accumulate {
             out.iter_mut().zip(g).for_each(|(out, g)| *out += share * g);
         } else {
@@ -122,6 +117,21 @@ pub(super) fn mix_gate(out: &mut [f32], width: usize, expert: usize, g: &[f32], 
         out.chunks_exact_mut(width.max(1)).zip(g.chunks_exact(length)).zip(x.chunks_exact(length))
     {
         out[expert] = dot(g, x);
+    }
+}
+
+/// `g / rows` in every row: what each of `rows` rows receives of the gradient of their mean.
+pub(super) fn share(out: &mut [f32], g: &[f32], rows: usize) {
+    for out in out.chunks_exact_mut(g.len().max(1)) {
+        out.iter_mut().zip(g).for_each(|(out, g)| *out = g / rows as f32);
+    }
+}
+
+/// `g · weight / total` in every row, and 0 where `total` is 0.
+pub(super) fn weighted_share(out: &mut [f32], g: &[f32], weights: &[f32], total: &[f32]) {
+    let factor = total.first().map_or(0.0, |total| if *total == 0.0 { 0.0 } else { 1.0 / total });
+    for (out, weight) in out.chunks_exact_mut(g.len().max(1)).zip(weights) {
+        out.iter_mut().zip(g).for_each(|(out, g)| *out = g * (weight * factor));
     }
 }
 

@@ -32,6 +32,11 @@ enum Work<'a> {
     Rows {
         x: &'a [f32],
     },
+    /// The mean of all rows, each as often as its weight says where there are weights.
+    Mean {
+        x: &'a [f32],
+        weights: Option<&'a [f32]>,
+    },
     /// A loss of values, labels and weights.
     Loss(Loss, [&'a [f32]; 3]),
 }
@@ -65,7 +70,7 @@ pub(crate) fn sum_tasks<'a>(
             };
             tiles.map(task).collect()
         }
-        StepKind::Single(Op::Gradient(GradientOp::SumRows)) => {
+        StepKind::Single(Op::Gradient(GradientOp::SumRows { .. })) => {
             vec![SumTask { out, work: Work::Rows { x: read(0) } }]
         }
         StepKind::Single(op @ (Op::BceWithLogits | Op::Bce | Op::SquaredError)) => {
@@ -75,6 +80,10 @@ pub(crate) fn sum_tasks<'a>(
                 _ => loss::bce_with_logits,
             };
             vec![SumTask { out, work: Work::Loss(loss, [read(0), read(1), read(2)]) }]
+        }
+        StepKind::Single(Op::MeanRows) => {
+            let weights = (step.inputs.len() > 1).then(|| read(1));
+            vec![SumTask { out, work: Work::Mean { x: read(0), weights } }]
         }
         _ => unreachable!("is not a sum over rows"),
     }
@@ -89,6 +98,12 @@ impl SumTask<'_> {
                 matrix::weight_gradient(out, x, inner, g, columns, first);
             }
             Work::Rows { x } => sum_rows(out, x),
+            Work::Mean { x, weights: None } => {
+                sum_rows(out, x);
+                let rows = (x.len() / out.len().max(1)).max(1);
+                out.iter_mut().for_each(|sum| *sum /= rows as f32);
+            }
+            Work::Mean { x, weights: Some(weights) } => weighted_mean(out, x, weights),
             Work::Loss(loss, [values, labels, weights]) => out.fill(loss(values, labels, weights)),
         }
     }
@@ -106,4 +121,19 @@ fn sum_rows(out: &mut [f32], x: &[f32]) {
         total.iter_mut().zip(out.iter()).for_each(|(total, sum)| *total += f64::from(*sum));
     }
     out.iter_mut().zip(&total).for_each(|(out, total)| *out = *total as f32);
+}
+
+/// `Σ w·x / Σ w` of all rows of `x`, and 0 where every weight is 0.
+fn weighted_mean(out: &mut [f32], x: &[f32], weights: &[f32]) {
+    let (mut sum, mut total) = (vec![0.0_f64; out.len()], 0.0_f64);
+    for (row, weight) in x.chunks_exact(out.len().max(1)).zip(weights) {
+        let weight = f64::from(*weight);
+        // A row without weight adds nothing, even where it is not finite.
+        if weight != 0.0 {
+            sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += weight * f64::from(*value));
+            total += weight;
+        }
+    }
+    let mean = |sum: f64| if total == 0.0 { 0.0 } else { (sum / total) as f32 };
+    out.iter_mut().zip(&sum).for_each(|(out, sum)| *out = mean(*sum));
 }

@@ -1,81 +1,13 @@
 //! Every op on a case small enough to follow by hand.
 
 use gatefold_exec::{Executor, InputValue, Parameters, Plan};
-use gatefold_graph::{Fact, GradientOp, Graph, Init, Level, Op, Parameter};
+use gatefold_graph::{Fact, GradientOp, Graph, Level, Op};
 
-/// Values here are below 10 and come from a few operations.
-const TOLERANCE: f32 = 2e-6;
+use crate::case::{candidates, check, check_gradient, codes, constant, requests};
+
 const LN_2: f32 = std::f32::consts::LN_2;
 /// σ(ln 3) = 3/4.
 const LN_3: f32 = 1.098_612_3;
-
-enum Operand {
-    Constant(&'static [usize], Vec<f32>),
-    Floats(Level, &'static [usize], Vec<f32>),
-    Codes(Level, &'static [usize], Vec<i32>),
-}
-
-fn constant<const N: usize>(dims: &'static [usize], values: [f32; N]) -> Operand {
-    Operand::Constant(dims, values.to_vec())
-}
-
-fn requests<const N: usize>(dims: &'static [usize], values: [f32; N]) -> Operand {
-    Operand::Floats(Level::Request, dims, values.to_vec())
-}
-
-fn candidates<const N: usize>(dims: &'static [usize], values: [f32; N]) -> Operand {
-    Operand::Floats(Level::Candidate, dims, values.to_vec())
-}
-
-fn codes<const N: usize>(dims: &'static [usize], values: [i32; N]) -> Operand {
-    Operand::Codes(Level::Candidate, dims, values.to_vec())
-}
-
-/// Runs one op and compares its result; levels without an operand have two rows.
-#[track_caller]
-fn check(op: Op, operands: &[Operand], expected: &[f32]) {
-    let mut graph = Graph::new();
-    let (mut nodes, mut values, mut inputs) = (Vec::new(), Vec::new(), Vec::new());
-    let mut counts = [2, 2];
-    let mut count = |level: Level, dims: &[usize], len: usize| {
-        counts[usize::from(level == Level::Candidate)] = len / dims.iter().product::<usize>();
-    };
-    let names: Vec<String> = (0..operands.len()).map(|index| format!("operand {index}")).collect();
-    for (name, operand) in names.iter().zip(operands) {
-        nodes.push(match operand {
-            Operand::Constant(dims, numbers) => {
-                values.push(numbers.clone());
-                let (name, dims) = (name.clone(), dims.to_vec());
-                graph.parameter(Parameter { name, dims, init: Init::Zeros, table: false })
-            }
-            Operand::Floats(level, dims, numbers) => {
-                count(*level, dims, numbers.len());
-                inputs.push((name.as_str(), InputValue::F32(numbers)));
-                graph.input(name, Fact::f32(*level, dims))
-            }
-            Operand::Codes(level, dims, numbers) => {
-                count(*level, dims, numbers.len());
-                inputs.push((name.as_str(), InputValue::I32(numbers)));
-                graph.input(name, Fact::i32(*level, dims))
-            }
-        });
-    }
-    let result = graph.apply(op, &nodes).unwrap();
-    graph.check().unwrap();
-    let parameters = Parameters::from_values(graph.parameters(), values).unwrap();
-    let mut executor = Executor::new(Plan::compile(&graph, &[result]).unwrap(), 1).unwrap();
-    executor.run(&parameters, counts[0], counts[1], &inputs).unwrap();
-    let found = executor.value(result);
-    assert_eq!(found.len(), expected.len(), "{found:?}");
-    for (found, expected) in found.iter().zip(expected) {
-        assert!((found - expected).abs() <= TOLERANCE * expected.abs().max(1.0), "{found} for {expected}");
-    }
-}
-
-#[track_caller]
-fn check_gradient(op: GradientOp, operands: &[Operand], expected: &[f32]) {
-    check(Op::Gradient(op), operands, expected);
-}
 
 #[test]
 fn lookup() {
@@ -128,11 +60,17 @@ fn sums_and_products_of_elements() {
     check(Op::Add, &[a(), c()], &[11.0, 98.0, 13.0, 104.0]);
     check(Op::Add, &[c(), a()], &[11.0, 98.0, 13.0, 104.0]);
     check(Op::Add, &[c(), c()], &[20.0, 200.0]);
+    // A constant that lacks dimensions is repeated over them.
+    let three = || constant(&[], [3.0]);
+    check(Op::Add, &[a(), three()], &[4.0, 1.0, 6.0, 7.0]);
+    check(Op::Mul, &[three(), c()], &[30.0, 300.0]);
+    check(Op::Mul, &[a(), three()], &[3.0, -6.0, 9.0, 12.0]);
+    check_gradient(GradientOp::SumRows { rank: 0 }, &[a()], &[6.0]);
     check(Op::Mul, &[a(), b()], &[0.5, -10.0, -9.0, 4.0]);
     check(Op::Mul, &[a(), c()], &[10.0, -200.0, 30.0, 400.0]);
     check(Op::Mul, &[c(), a()], &[10.0, -200.0, 30.0, 400.0]);
     check(Op::Scale(-0.5), &[a()], &[-0.5, 1.0, -1.5, -2.0]);
-    check_gradient(GradientOp::SumRows, &[a()], &[4.0, 2.0]);
+    check_gradient(GradientOp::SumRows { rank: 1 }, &[a()], &[4.0, 2.0]);
     check_gradient(GradientOp::One, &[], &[1.0]);
 }
 
@@ -180,8 +118,41 @@ fn mixture() {
     let g = || candidates(&[3], [1.0, 2.0, -1.0, 0.5, 1.0, 1.0]);
     // ∂/∂gate_i = ⟨g, expert_i⟩: 4 + 16 − 0, 0 + 8 − 4; 0.5 + 2 + 3, 2.5 + 5 + 5.
     check_gradient(GradientOp::MixGate, &[g(), first(), second()], &[20.0, 4.0, 5.5, 12.5]);
+    // A constant gate is that of every row.
+    let shared = || constant(&[2], [0.25, -2.0]);
+    check(Op::Mix, &[shared(), first(), second()], &[1.0, -6.0, -8.0, -9.75, -9.5, -9.25]);
+    check_gradient(
+        GradientOp::MixExpert { expert: 1 },
+        &[g(), shared()],
+        &[-2.0, -4.0, 2.0, -1.0, -2.0, -2.0],
+    );
     // ∂/∂expert_i = gate_i · g.
     check_gradient(GradientOp::MixExpert { expert: 1 }, &[g(), gate()], &[0.75, 1.5, -0.75, 0.0, 0.0, 0.0]);
+}
+
+#[test]
+fn inner_products() {
+    let a = candidates(&[3], [1.0, 2.0, -1.0, 0.5, 1.0, 1.0]);
+    check(Op::Dot, &[a, candidates(&[3], [4.0, 0.5, 3.0, 2.0, 0.0, -3.0])], &[2.0, -2.0]);
+}
+
+#[test]
+fn means_of_rows() {
+    let x = || candidates(&[2], [1.0, 2.0, 3.0, 6.0, -1.0, 4.0]);
+    check(Op::MeanRows, &[x()], &[1.0, 4.0]);
+    // (2·1 + 0 + 6·(−1)) / 8 and (2·2 + 0 + 6·4) / 8.
+    let weights = || candidates(&[], [2.0, 0.0, 6.0]);
+    check(Op::MeanRows, &[x(), weights()], &[-0.5, 3.5]);
+    check(Op::MeanRows, &[x(), candidates(&[], [0.0; 3])], &[0.0, 0.0]);
+    let nan = candidates(&[], [f32::NAN, 1.0, 2.0]);
+    check(Op::MeanRows, &[nan, candidates(&[], [0.0, 1.0, 1.0])], &[1.5]);
+    // g / rows, and g·w/total.
+    let g = || constant(&[2], [3.0, -6.0]);
+    check_gradient(GradientOp::MeanRows, &[g(), x()], &[1.0, -2.0, 1.0, -2.0, 1.0, -2.0]);
+    let operands = [g(), x(), weights(), constant(&[], [8.0])];
+    check_gradient(GradientOp::MeanRows, &operands, &[0.75, -1.5, 0.0, 0.0, 2.25, -4.5]);
+    let operands = [g(), x(), candidates(&[], [0.0; 3]), constant(&[], [0.0])];
+    check_gradient(GradientOp::MeanRows, &operands, &[0.0; 6]);
 }
 
 #[test]

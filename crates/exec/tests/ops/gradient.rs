@@ -12,7 +12,7 @@ const ROUNDS: u64 = 8;
 
 /// Builds models with a loss and compares its derivative by every number of every parameter.
 #[track_caller]
-fn check(build: impl Fn(&mut Model) -> NodeId) {
+pub(crate) fn check(build: impl Fn(&mut Model) -> NodeId) {
     for seed in 0..ROUNDS {
         let mut model = Model::new(seed, 4, 9);
         let loss = build(&mut model);
@@ -51,7 +51,7 @@ fn check(build: impl Fn(&mut Model) -> NodeId) {
 
 /// For an op on one row-level operand.
 #[track_caller]
-fn check_on_rows(op: Op, level: Level) {
+pub(crate) fn check_on_rows(op: Op, level: Level) {
     check(|model| {
         let width = model.width();
         let x = model.rows(level, width);
@@ -122,6 +122,8 @@ fn sums_and_products_of_elements() {
             let rows = model.apply(op.clone(), &[rows, c]);
             let constants = model.apply(op.clone(), &[c, d]);
             let rows = model.apply(Op::Add, &[rows, constants]);
+            let number = model.parameter(&[]);
+            let rows = model.apply(op.clone(), &[rows, number]);
             let twice = model.apply(op.clone(), &[rows, rows]);
             model.loss_of_rows(twice)
         });
@@ -156,6 +158,71 @@ fn mixture() {
         inputs.extend((0..experts).map(|_| model.rows(Level::Candidate, width)));
         let y = model.apply(Op::Mix, &inputs);
         model.loss_of_rows(y)
+    });
+}
+
+#[test]
+fn mixture_by_a_constant_gate() {
+    check(|model| {
+        let (width, gate) = (model.width(), model.parameter(&[2]));
+        let inputs = [gate, model.rows(Level::Candidate, width), model.rows(Level::Candidate, width)];
+        let y = model.apply(Op::Mix, &inputs);
+        model.loss_of_rows(y)
+    });
+}
+
+#[test]
+fn inner_products() {
+    check(|model| {
+        let width = model.width();
+        let (a, b) = (model.rows(Level::Candidate, width), model.rows(Level::Candidate, width));
+        let product = model.apply(Op::Dot, &[a, b]);
+        let square = model.apply(Op::Dot, &[a, a]);
+        let both = model.apply(Op::Concat, &[product, square]);
+        model.loss_of_rows(both)
+    });
+}
+
+#[test]
+fn means_of_rows() {
+    check(|model| {
+        let x = model.rows(Level::Candidate, 2);
+        let mean = model.apply(Op::MeanRows, &[x]);
+        let centered = model.apply(Op::Mul, &[x, mean]);
+        let own = model.loss_of_rows(centered);
+        // How much likelier a later outcome is than an earlier one, on average.
+        let [a, b] = [(); 2].map(|()| {
+            let rows = model.rows(Level::Candidate, 1);
+            model.apply(Op::Squeeze, &[rows])
+        });
+        let negative = model.apply(Op::Scale(-1.0), &[a]);
+        let excess = model.apply(Op::Add, &[b, negative]);
+        let excess = model.apply(Op::Relu, &[excess]);
+        let weights = model.numbers(Level::Candidate, &[]);
+        let hinge = model.apply(Op::MeanRows, &[excess, weights]);
+        model.apply(Op::Add, &[own, hinge])
+    });
+}
+
+/// Uncertainty weighting: `Σ exp(−s_t)·L_t + s_t / 2`, and a weight given at run time.
+#[test]
+fn weights_of_losses() {
+    check(|model| {
+        let mut total = None;
+        for _ in 0..2 {
+            let x = model.rows(Level::Candidate, 2);
+            let loss = model.loss_of_rows(x);
+            let uncertainty = model.parameter(&[]);
+            let precision = model.apply(Op::Scale(-1.0), &[uncertainty]);
+            let precision = model.apply(Op::Exp, &[precision]);
+            let weighted = model.apply(Op::Mul, &[precision, loss]);
+            let half = model.apply(Op::Scale(0.5), &[uncertainty]);
+            let term = model.apply(Op::Add, &[weighted, half]);
+            let given = model.numbers(Level::Constant, &[]);
+            let term = model.apply(Op::Mul, &[term, given]);
+            total = Some(total.map_or(term, |sum| model.apply(Op::Add, &[sum, term])));
+        }
+        total.unwrap()
     });
 }
 

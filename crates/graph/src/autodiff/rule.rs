@@ -63,6 +63,17 @@ pub(super) fn input_gradients(
                 result[input] = Some(over_rows_of(graph, inputs[input], product)?);
             }
         }
+        Op::Dot => {
+            for input in (0..2).filter(|input| is_wanted(*input)) {
+                let share = apply(graph, GradientOp::Unsqueeze, &[gradient])?;
+                let rule = GradientOp::MixExpert { expert: 0 };
+                result[input] = Some(apply(graph, rule, &[inputs[1 - input], share])?);
+            }
+        }
+        Op::Exp => result[0] = Some(graph.apply(Op::Mul, &[gradient, node])?),
+        Op::Activation(activation) => {
+            result[0] = Some(apply(graph, GradientOp::Activation(activation), &[gradient, inputs[0]])?);
+        }
         Op::Relu => result[0] = Some(apply(graph, GradientOp::Relu, &[gradient, node])?),
         Op::Sigmoid => result[0] = Some(apply(graph, GradientOp::Sigmoid, &[gradient, node])?),
         Op::Softmax => result[0] = Some(apply(graph, GradientOp::Softmax, &[gradient, node])?),
@@ -70,7 +81,8 @@ pub(super) fn input_gradients(
         Op::Mix => {
             if is_wanted(0) {
                 let operands: Vec<NodeId> = [&[gradient], &inputs[1..]].concat();
-                result[0] = Some(apply(graph, GradientOp::MixGate, &operands)?);
+                let shares = apply(graph, GradientOp::MixGate, &operands)?;
+                result[0] = Some(over_rows_of(graph, inputs[0], shares)?);
             }
             for input in (1..inputs.len()).filter(|input| is_wanted(*input)) {
                 let rule = GradientOp::MixExpert { expert: input - 1 };
@@ -86,7 +98,7 @@ pub(super) fn input_gradients(
             let weights = inputs[2];
             let total = match graph.fact(weights).level {
                 Level::Constant => weights,
-                Level::Request | Level::Candidate => apply(graph, GradientOp::SumRows, &[weights])?,
+                Level::Request | Level::Candidate => sum_of_weights(graph, weights)?,
             };
             let rule = match op {
                 Op::Bce => GradientOp::Bce,
@@ -94,6 +106,17 @@ pub(super) fn input_gradients(
                 _ => GradientOp::BceWithLogits,
             };
             result[0] = Some(apply(graph, rule, &[gradient, inputs[0], inputs[1], weights, total])?);
+        }
+        Op::MeanRows => {
+            let mut operands = vec![gradient, inputs[0]];
+            if let Some(weights) = inputs.get(1) {
+                if is_wanted(1) {
+                    let message = "has no derivative by its weights, which depend on a parameter here";
+                    return Err(error(graph, node, message.into()));
+                }
+                operands.extend([*weights, sum_of_weights(graph, *weights)?]);
+            }
+            result[0] = Some(apply(graph, GradientOp::MeanRows, &operands)?);
         }
         Op::Scale(factor) => result[0] = Some(graph.apply(Op::Scale(factor), &[gradient])?),
         Op::Gradient(_) => {
@@ -103,12 +126,19 @@ pub(super) fn input_gradients(
     Ok(result)
 }
 
-/// The gradient of an operand of an element-wise op: summed over rows where the operand was a
-/// constant that the op repeated.
+/// The gradient of an operand of an element-wise op: summed up where the operand was a constant
+/// that the op repeated.
 fn over_rows_of(graph: &mut Graph, operand: NodeId, gradient: NodeId) -> Result<NodeId, GraphError> {
-    let repeated =
-        graph.fact(operand).level == Level::Constant && graph.fact(gradient).level != Level::Constant;
-    if repeated { apply(graph, GradientOp::SumRows, &[gradient]) } else { Ok(gradient) }
+    let (of_operand, of_gradient) = (graph.fact(operand), graph.fact(gradient));
+    if of_operand == of_gradient || of_operand.level != Level::Constant {
+        return Ok(gradient);
+    }
+    let rank = of_operand.dims.len();
+    apply(graph, GradientOp::SumRows { rank }, &[gradient])
+}
+
+fn sum_of_weights(graph: &mut Graph, weights: NodeId) -> Result<NodeId, GraphError> {
+    apply(graph, GradientOp::SumRows { rank: 0 }, &[weights])
 }
 
 fn apply(graph: &mut Graph, op: GradientOp, inputs: &[NodeId]) -> Result<NodeId, GraphError> {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use gatefold_graph::{ElementType, Fact, Graph, Level, Op};
+use gatefold_graph::{Activation, ElementType, Fact, Graph, Level, Op, Parameter};
 
 /// Values by name: of inputs (codes as numbers) and of parameters, row-major.
 pub(crate) type Values = BTreeMap<String, Vec<f64>>;
@@ -22,7 +22,16 @@ pub(crate) fn pseudo_random(name: &str, len: usize) -> Vec<f64> {
         .collect()
 }
 
-/// The outputs of a forward graph. Parameters are pseudo-random, row 0 of tables zero.
+/// A parameter's value: pseudo-random, row 0 of tables zero.
+pub(crate) fn parameter_value(parameter: &Parameter) -> Vec<f64> {
+    let mut value = pseudo_random(&parameter.name, parameter.dims.iter().product());
+    if parameter.table {
+        value[..parameter.dims[1]].fill(0.0);
+    }
+    value
+}
+
+/// The outputs of a forward graph. Parameters have [`parameter_value`].
 pub(crate) fn evaluate(graph: &Graph, inputs: &Values, requests: usize, candidates: usize) -> Values {
     let mut values: Vec<Vec<f64>> = Vec::new();
     for (index, node) in graph.nodes().iter().enumerate() {
@@ -40,11 +49,7 @@ pub(crate) fn evaluate(graph: &Graph, inputs: &Values, requests: usize, candidat
             Op::Input { name } => inputs.get(name).unwrap_or_else(|| panic!("no input {name}")).clone(),
             Op::Parameter(id) => {
                 let parameter = &graph.parameters()[id.0];
-                let mut value = pseudo_random(&parameter.name, parameter.dims.iter().product());
-                if parameter.table {
-                    value[..parameter.dims[1]].fill(0.0);
-                }
-                value
+                parameter_value(parameter)
             }
             Op::Lookup => of(1).iter().flat_map(|code| row(of(0), width, *code as usize)).copied().collect(),
             Op::LookupMean => {
@@ -86,12 +91,41 @@ pub(crate) fn evaluate(graph: &Graph, inputs: &Values, requests: usize, candidat
                 .collect(),
             Op::Add | Op::Mul => (0..rows * width)
                 .map(|i| {
+                    // A constant is as long as the last dimensions it has.
                     let get = |place: usize| of(place)[i % of(place).len()];
                     if node.op == Op::Add { get(0) + get(1) } else { get(0) * get(1) }
                 })
                 .collect(),
             Op::Relu => each(&|x| x.max(0.0)),
             Op::Sigmoid => each(&|x| 1.0 / (1.0 + (-x).exp())),
+            Op::Exp => each(&f64::exp),
+            Op::Activation(activation) => each(&|x| match activation {
+                Activation::LeakyRelu(slope) => x.max(f64::from(*slope) * x),
+                Activation::Elu => {
+                    if x > 0.0 {
+                        x
+                    } else {
+                        x.exp() - 1.0
+                    }
+                }
+                Activation::Gelu => x / 2.0 * (1.0 + erf(x / 2.0_f64.sqrt())),
+                Activation::Silu => x / (1.0 + (-x).exp()),
+                Activation::Tanh => (x.exp() - (-x).exp()) / (x.exp() + (-x).exp()),
+            }),
+            Op::Dot => of(0)
+                .chunks(fact(0).row_len())
+                .zip(of(1).chunks(fact(0).row_len()))
+                .map(|(a, b)| a.iter().zip(b).map(|(a, b)| a * b).sum())
+                .collect(),
+            Op::MeanRows => {
+                let ones = vec![1.0; of(0).len() / width];
+                let weights = if node.inputs.len() > 1 { of(1) } else { &ones };
+                let sum = |column: usize| -> f64 {
+                    weights.iter().enumerate().map(|(r, weight)| weight * row(of(0), width, r)[column]).sum()
+                };
+                let total = weights.iter().sum::<f64>();
+                (0..width).map(|column| if total == 0.0 { 0.0 } else { sum(column) / total }).collect()
+            }
             Op::Scale(factor) => each(&|x| x * f64::from(*factor)),
             Op::Softmax => of(0)
                 .chunks(width)
@@ -103,7 +137,11 @@ pub(crate) fn evaluate(graph: &Graph, inputs: &Values, requests: usize, candidat
             Op::Squeeze => of(0).to_vec(),
             Op::Mix => (0..rows * width)
                 .map(|i| {
-                    let gate = row(of(0), fact(0).row_len(), i / width);
+                    let gate = if fact(0).level == Level::Constant {
+                        of(0)
+                    } else {
+                        row(of(0), fact(0).row_len(), i / width)
+                    };
                     gate.iter().enumerate().map(|(expert, gate)| gate * of(1 + expert)[i]).sum()
                 })
                 .collect(),
@@ -130,15 +168,32 @@ pub(crate) fn evaluate(graph: &Graph, inputs: &Values, requests: usize, candidat
     graph.outputs().iter().map(|(name, id)| (name.clone(), values[id.0].clone())).collect()
 }
 
+/// The error function by its Taylor series, which is exact enough for |x| < 4.
+fn erf(x: f64) -> f64 {
+    let (mut term, mut sum) = (x, x);
+    for n in 1..200 {
+        term *= -x * x / f64::from(n);
+        sum += term / f64::from(2 * n + 1);
+    }
+    sum * std::f64::consts::FRAC_2_SQRT_PI
+}
+
 /// Repeats the rows of request-level inputs, as the plain graph wants them.
 pub(crate) fn repeat_rows(value: &[f64], width: usize, request_of: &[f64]) -> Vec<f64> {
     request_of.iter().flat_map(|request| row(value, width, *request as usize)).copied().collect()
 }
 
-/// Asserts that two graphs give the same outputs on the same rows: `plain` has every input at
-/// candidate level, `split` those that `is_request` names at request level. Codes are below 3.
-#[track_caller]
-pub(crate) fn assert_same_function(plain: &Graph, split: &Graph, is_request: &dyn Fn(&str) -> bool) {
+/// Inputs of a plain graph and of its split form that describe the same rows.
+pub(crate) struct Batch {
+    pub(crate) requests: usize,
+    pub(crate) candidates: usize,
+    pub(crate) of_plain: Values,
+    pub(crate) of_split: Values,
+}
+
+/// A batch of three requests with seven candidates. Codes are below 3; a code that is not padding
+/// never follows one that is. Labels and weights are 0 or 1.
+pub(crate) fn batch(plain: &Graph, is_request: &dyn Fn(&str) -> bool) -> Batch {
     let request_of = vec![0.0, 0.0, 1.0, 2.0, 2.0, 2.0, 2.0];
     let (requests, candidates) = (3, request_of.len());
     let mut of_plain = Values::new();
@@ -153,27 +208,39 @@ pub(crate) fn assert_same_function(plain: &Graph, split: &Graph, is_request: &dy
         let mut value = pseudo_random(name, rows * fact.row_len());
         if fact.element == ElementType::I32 {
             value.iter_mut().for_each(|x| *x = ((*x + 0.5) * 3.0).floor());
+            value.chunks_mut(fact.row_len()).for_each(|codes| codes.sort_by_key(|code| *code == 0.0));
         }
         if name.starts_with("label") || name.starts_with("weight") {
             value.iter_mut().for_each(|x| *x = f64::from(*x > 0.0));
             value[0] = 1.0;
         }
-        let repeated =
-            if is_request(name) { repeat_rows(&value, fact.row_len(), &request_of) } else { value.clone() };
+        let repeats = fact.level != Level::Constant && is_request(name);
+        let repeated = if repeats { repeat_rows(&value, fact.row_len(), &request_of) } else { value.clone() };
         of_plain.insert(name.to_owned(), repeated);
         of_split.insert(name.to_owned(), value);
     }
+    Batch { requests, candidates, of_plain, of_split }
+}
+
+/// Asserts that two graphs give the same outputs on the same rows: `plain` has every input at
+/// candidate level, `split` those that `is_request` names at request level.
+#[track_caller]
+pub(crate) fn assert_same_function(plain: &Graph, split: &Graph, is_request: &dyn Fn(&str) -> bool) {
+    let Batch { requests, candidates, of_plain, of_split } = batch(plain, is_request);
     let expected = evaluate(plain, &of_plain, requests, candidates);
     let found = evaluate(split, &of_split, requests, candidates);
+    assert_close(&expected, &found, 1e-12);
+}
+
+/// Asserts that outputs agree within `tolerance`.
+#[track_caller]
+pub(crate) fn assert_close(expected: &Values, found: &Values, tolerance: f64) {
     assert_eq!(expected.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>());
-    for (name, expected) in &expected {
+    for (name, expected) in expected {
         let found = &found[name];
         assert_eq!(expected.len(), found.len(), "{name}");
-        for (row, (a, b)) in expected.iter().zip(found).enumerate() {
-            assert!(
-                (a - b).abs() < 1e-12,
-                "{name} of row {row}: {a} in the plain graph, {b} in the split one"
-            );
+        for (place, (a, b)) in expected.iter().zip(found).enumerate() {
+            assert!((a - b).abs() < tolerance, "{name}, number {place}: {b} for {a}");
         }
     }
 }

@@ -1,0 +1,154 @@
+//! Every op of a served graph, exported in both forms and run by the real ONNX Runtime, against the
+//! naive evaluator.
+
+#[path = "../../graph/tests/support/evaluate.rs"]
+mod evaluate;
+
+use std::{collections::BTreeMap, sync::OnceLock};
+
+use evaluate::{Batch, Values, assert_close, assert_same_function, batch, evaluate, parameter_value};
+use gatefold_backend_ort::find_library;
+use gatefold_graph::{
+    Activation, ElementType, Fact, Graph, Init, Level, NodeId, Op, Parameter, passes::user_once,
+};
+use gatefold_onnx::{ExportOptions, ExternalWeights, export};
+use ndarray::ArrayD;
+use ort::{
+    environment::Environment,
+    session::{Session, SessionInputValue},
+    value::Value,
+};
+
+/// Values are below 10 and computed in 32 bits.
+const TOLERANCE: f64 = 2e-6;
+
+fn is_request(name: &str) -> bool {
+    name.starts_with('u')
+}
+
+/// Runs a graph in both forms and compares with the plain graph by the evaluator.
+#[track_caller]
+fn check(plain: &Graph) {
+    let parameters: BTreeMap<String, Vec<f32>> = plain
+        .parameters()
+        .iter()
+        .map(|parameter| {
+            let values = parameter_value(parameter);
+            (parameter.name.clone(), values.iter().map(|value| *value as f32).collect())
+        })
+        .collect();
+    let Batch { requests, candidates, of_plain, of_split } = batch(plain, &is_request);
+    let expected = evaluate(plain, &of_plain, requests, candidates);
+    assert!(expected.values().flatten().any(|value| *value != 0.0), "nothing to compare");
+    let split = user_once(plain, &is_request).unwrap();
+    assert_same_function(plain, &split, &is_request);
+    for (graph, inputs) in [(plain, of_plain), (&split, of_split)] {
+        assert_close(&expected, &run(graph, &parameters, &inputs), TOLERANCE);
+    }
+}
+
+/// The outputs that ONNX Runtime gives.
+fn run(graph: &Graph, parameters: &BTreeMap<String, Vec<f32>>, inputs: &Values) -> Values {
+    let mut external = ExternalWeights::new("weights.bin");
+    let values = |name: &str| parameters.get(name).map(Vec::as_slice);
+    let bytes = export(graph, &values, &mut external, &ExportOptions::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("model.onnx"), bytes).unwrap();
+    external.write_to(std::fs::File::create(folder.path().join("weights.bin")).unwrap()).unwrap();
+    let mut session =
+        Session::builder(environment()).unwrap().commit_from_file(folder.path().join("model.onnx")).unwrap();
+    let values: Vec<(String, SessionInputValue<'_>)> =
+        graph.inputs().map(|(name, id)| (name.to_owned(), tensor(graph.fact(id), &inputs[name]))).collect();
+    let results = session.run(values).unwrap();
+    let numbers = |value: &ort::value::DynValue| -> Vec<f64> {
+        value.try_extract_array::<f32>().unwrap().iter().map(|number| f64::from(*number)).collect()
+    };
+    graph.outputs().iter().map(|(name, _)| (name.clone(), numbers(&results[name.as_str()]))).collect()
+}
+
+fn tensor(fact: &Fact, values: &[f64]) -> SessionInputValue<'static> {
+    let mut dims = fact.dims.clone();
+    if fact.level != Level::Constant {
+        dims.insert(0, values.len() / fact.row_len());
+    }
+    match fact.element {
+        ElementType::F32 => {
+            let values = values.iter().map(|value| *value as f32).collect();
+            Value::from_array(ArrayD::from_shape_vec(dims, values).unwrap()).unwrap().into()
+        }
+        ElementType::I32 => {
+            let values = values.iter().map(|value| *value as i32).collect();
+            Value::from_array(ArrayD::from_shape_vec(dims, values).unwrap()).unwrap().into()
+        }
+    }
+}
+
+fn environment() -> &'static Environment {
+    static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
+    ENVIRONMENT.get_or_init(|| {
+        let library = find_library(None).unwrap();
+        ort::init_from(&library).unwrap().with_telemetry(false).build().unwrap()
+    })
+}
+
+fn numbers(graph: &mut Graph, name: &str, columns: usize) -> NodeId {
+    graph.input(name, Fact::f32(Level::Candidate, &[columns]))
+}
+
+fn parameter(graph: &mut Graph, name: &str, dims: &[usize]) -> NodeId {
+    graph.parameter(Parameter { name: name.into(), dims: dims.to_vec(), init: Init::Zeros, table: false })
+}
+
+fn linear(graph: &mut Graph, name: &str, x: NodeId, outputs: usize) -> NodeId {
+    let inputs = graph.fact(x).dims[0];
+    let weight = parameter(graph, &format!("{name}.weight"), &[inputs, outputs]);
+    let bias = parameter(graph, &format!("{name}.bias"), &[outputs]);
+    let product = graph.apply(Op::MatMul, &[x, weight]).unwrap();
+    graph.apply(Op::Add, &[product, bias]).unwrap()
+}
+
+/// A first layer over both levels.
+fn first_layer(graph: &mut Graph) -> NodeId {
+    let user = numbers(graph, "user", 3);
+    let item = numbers(graph, "item", 4);
+    let x = graph.apply(Op::Concat, &[user, item]).unwrap();
+    linear(graph, "first", x, 5)
+}
+
+#[test]
+fn activations() {
+    let mut graph = Graph::new();
+    let x = first_layer(&mut graph);
+    let x = graph.apply(Op::Scale(3.0), &[x]).unwrap();
+    let activations =
+        [Activation::LeakyRelu(0.2), Activation::Elu, Activation::Gelu, Activation::Silu, Activation::Tanh];
+    for op in activations.map(Op::Activation).into_iter().chain([Op::Relu, Op::Sigmoid, Op::Exp, Op::Softmax])
+    {
+        let name = op.name();
+        let y = graph.apply(op, &[x]).unwrap();
+        graph.output(name, y);
+    }
+    check(&graph);
+}
+
+#[test]
+fn mixtures_and_inner_products() {
+    let mut graph = Graph::new();
+    let x = first_layer(&mut graph);
+    let user = graph.inputs().next().unwrap().1;
+    let of_user = linear(&mut graph, "user", user, 5);
+    let units = parameter(&mut graph, "units", &[2]);
+    let gate = linear(&mut graph, "gate", user, 2);
+    let gate = graph.apply(Op::Softmax, &[gate]).unwrap();
+    for (name, gate) in [("stitched", units), ("mixed", gate)] {
+        let mixture = graph.apply(Op::Mix, &[gate, x, of_user]).unwrap();
+        graph.output(name, mixture);
+    }
+    let product = graph.apply(Op::Dot, &[x, of_user]).unwrap();
+    let platt = [parameter(&mut graph, "platt.scale", &[]), parameter(&mut graph, "platt.shift", &[])];
+    let scaled = graph.apply(Op::Mul, &[product, platt[0]]).unwrap();
+    let shifted = graph.apply(Op::Add, &[scaled, platt[1]]).unwrap();
+    graph.output("product", product);
+    graph.output("shifted", shifted);
+    check(&graph);
+}

@@ -1,0 +1,188 @@
+//! The shape rule of each operation.
+
+use super::Op;
+use crate::fact::{ElementType, Fact, Level};
+
+impl Op {
+    /// The fact of the result, given the facts of the inputs. Inputs and parameters carry their
+    /// own fact and are not asked.
+    ///
+    /// # Errors
+    /// What does not fit, in words.
+    pub fn infer(&self, inputs: &[&Fact]) -> Result<Fact, String> {
+        let level = level_of(inputs);
+        match self {
+            Op::Input { .. } | Op::Parameter(_) => Err("carries its own fact".into()),
+            Op::Lookup | Op::LookupMean => {
+                let [table, codes] = arity(inputs)?;
+                expect(table, Some(Level::Constant), ElementType::F32, Some(2))?;
+                let code_dims = if *self == Op::Lookup { 0 } else { 1 };
+                expect(codes, None, ElementType::I32, Some(code_dims))?;
+                Ok(Fact::f32(codes.level, &table.dims[1..]))
+            }
+            Op::Concat => {
+                let mut columns = 0;
+                for fact in inputs {
+                    expect(fact, Some(level), ElementType::F32, None)?;
+                    if fact.dims.len() > 1 {
+                        return Err(format!("joins rows of numbers, found {fact}"));
+                    }
+                    columns += fact.row_len();
+                }
+                if inputs.is_empty() || level == Level::Constant {
+                    return Err("needs at least one input with rows".into());
+                }
+                Ok(Fact::f32(level, &[columns]))
+            }
+            Op::SliceColumns { start, end } => {
+                let [x] = arity(inputs)?;
+                expect(x, None, ElementType::F32, Some(1))?;
+                if start >= end || *end > x.dims[0] {
+                    return Err(format!("columns {start}..{end} of {x} do not exist"));
+                }
+                Ok(Fact::f32(x.level, &[end - start]))
+            }
+            Op::SliceRows { ranges } => {
+                let [x] = arity(inputs)?;
+                expect(x, Some(Level::Constant), ElementType::F32, Some(2))?;
+                if let Some((start, end)) = ranges.iter().find(|(s, e)| s >= e || *e > x.dims[0]) {
+                    return Err(format!("rows {start}..{end} of {x} do not exist"));
+                }
+                let rows = ranges.iter().map(|(start, end)| end - start).sum();
+                Ok(Fact::f32(Level::Constant, &[rows, x.dims[1]]))
+            }
+            Op::MatMul => {
+                let [x, w] = arity(inputs)?;
+                expect(x, None, ElementType::F32, Some(1))?;
+                expect(w, Some(Level::Constant), ElementType::F32, Some(2))?;
+                if x.level == Level::Constant || x.dims[0] != w.dims[0] {
+                    return Err(format!("cannot multiply {x} by {w}"));
+                }
+                Ok(Fact::f32(x.level, &w.dims[1..]))
+            }
+            Op::Add | Op::Mul => {
+                let [a, b] = arity(inputs)?;
+                for fact in [a, b] {
+                    expect(fact, None, ElementType::F32, None)?;
+                    if fact.level != level && fact.level != Level::Constant {
+                        return Err(format!("{a} and {b} stand at different levels: expand first"));
+                    }
+                }
+                let dims = match (repeats(a, b), repeats(b, a)) {
+                    (true, _) => &b.dims,
+                    (_, true) => &a.dims,
+                    _ => return Err(format!("dimensions differ: {a} and {b}")),
+                };
+                Ok(Fact::f32(level, dims))
+            }
+            Op::Dot => {
+                let [a, b] = arity(inputs)?;
+                for fact in [a, b] {
+                    expect(fact, Some(level), ElementType::F32, Some(1))?;
+                }
+                if a.dims != b.dims {
+                    return Err(format!("dimensions differ: {a} and {b}"));
+                }
+                Ok(Fact::f32(level, &[]))
+            }
+            Op::Relu | Op::Sigmoid | Op::Activation(_) | Op::Exp | Op::Scale(_) => {
+                let [x] = arity(inputs)?;
+                expect(x, None, ElementType::F32, None)?;
+                Ok(x.clone())
+            }
+            Op::Softmax => {
+                let [x] = arity(inputs)?;
+                expect(x, None, ElementType::F32, Some(1))?;
+                Ok(x.clone())
+            }
+            Op::Squeeze => {
+                let [x] = arity(inputs)?;
+                expect(x, None, ElementType::F32, Some(1))?;
+                if x.dims[0] != 1 {
+                    return Err(format!("can drop only a dimension of one, found {x}"));
+                }
+                Ok(Fact::f32(x.level, &[]))
+            }
+            Op::Mix => {
+                let (gate, experts) = inputs.split_first().ok_or("needs a gate")?;
+                expect(gate, None, ElementType::F32, Some(1))?;
+                let first = experts.first().ok_or("needs at least one expert")?;
+                if gate.dims[0] != experts.len() {
+                    return Err(format!("{} experts for the gate {gate}", experts.len()));
+                }
+                if gate.level != first.level && gate.level != Level::Constant {
+                    return Err(format!(
+                        "the gate {gate} and {first} stand at different levels: expand first"
+                    ));
+                }
+                for expert in experts {
+                    expect(expert, Some(first.level), ElementType::F32, Some(1))?;
+                    if expert.dims != first.dims {
+                        return Err(format!("experts differ: {first} and {expert}"));
+                    }
+                }
+                Ok((*first).clone())
+            }
+            Op::Expand => {
+                let [x, request_of] = arity(inputs)?;
+                expect(x, Some(Level::Request), ElementType::F32, None)?;
+                expect(request_of, Some(Level::Candidate), ElementType::I32, Some(0))?;
+                Ok(Fact::f32(Level::Candidate, &x.dims))
+            }
+            Op::BceWithLogits | Op::Bce | Op::SquaredError => {
+                for fact in arity::<3>(inputs)? {
+                    expect(fact, Some(level), ElementType::F32, Some(0))?;
+                }
+                Ok(Fact::f32(Level::Constant, &[]))
+            }
+            Op::MeanRows => {
+                let (x, weights) = inputs.split_first().ok_or("needs a value to average")?;
+                expect(x, None, ElementType::F32, None)?;
+                if x.level == Level::Constant || weights.len() > 1 {
+                    return Err(format!(
+                        "averages rows of one value, found {} inputs, {x} first",
+                        inputs.len()
+                    ));
+                }
+                for weights in weights {
+                    expect(weights, Some(x.level), ElementType::F32, Some(0))?;
+                }
+                Ok(Fact::f32(Level::Constant, &x.dims))
+            }
+            Op::Gradient(op) => op.infer(inputs),
+        }
+    }
+}
+
+/// The highest level of the inputs.
+pub(crate) fn level_of(inputs: &[&Fact]) -> Level {
+    inputs.iter().map(|fact| fact.level).max().unwrap_or(Level::Constant)
+}
+
+/// Whether a value of these dimensions fits beside `whole`: equal, or a constant that lacks the
+/// first of them and is repeated.
+fn repeats(part: &Fact, whole: &Fact) -> bool {
+    part.dims == whole.dims || (part.level == Level::Constant && whole.dims.ends_with(&part.dims))
+}
+
+pub(crate) fn arity<'a, const N: usize>(inputs: &[&'a Fact]) -> Result<[&'a Fact; N], String> {
+    inputs.try_into().map_err(|_| format!("takes {N} inputs, found {}", inputs.len()))
+}
+
+pub(crate) fn expect(
+    fact: &Fact,
+    level: Option<Level>,
+    element: ElementType,
+    rank: Option<usize>,
+) -> Result<(), String> {
+    if level.is_some_and(|level| level != fact.level) {
+        return Err(format!("needs a value at {:?} level, found {fact}", level.unwrap_or(fact.level)));
+    }
+    if fact.element != element {
+        return Err(format!("needs elements {element:?}, found {fact}"));
+    }
+    if rank.is_some_and(|rank| rank != fact.dims.len()) {
+        return Err(format!("needs {} dimensions after the rows, found {fact}", rank.unwrap_or(0)));
+    }
+    Ok(())
+}
