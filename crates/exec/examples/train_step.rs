@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use gatefold_exec::{Adam, AdamSettings, Executor, InputValue, Parameters, Plan};
+use gatefold_exec::{Executor, GradientOptions, InputValue, Optimizer, OptimizerConfig, Parameters, Plan};
 use gatefold_graph::{Fact, Graph, GraphError, Init, Level, NodeId, Op, Parameter, differentiate};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -36,7 +36,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let plan = Plan::compile(&graph, &[&[loss], gradients.targets().as_slice()].concat())?;
     let mut executor = Executor::new(plan, threads)?;
     let mut parameters = Parameters::initialise(graph.parameters(), 1);
-    let mut adam = Adam::new(graph.parameters(), AdamSettings::default());
+    let adam = OptimizerConfig::adam(1e-3);
+    let mut optimizer = Optimizer::new(graph.parameters(), &adam, &adam, GradientOptions::default())?;
     let batches: Vec<Batch> = (0..steps + 2).map(|seed| Batch::random(seed as u64, rows)).collect();
 
     let mut product = Product::new();
@@ -47,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let begin = Instant::now();
         executor.run(&parameters, BATCH, BATCH, &inputs)?;
         let ran = begin.elapsed();
-        adam.step(&mut parameters, &gradients, &executor, &inputs)?;
+        optimizer.step(&mut parameters, &gradients, &executor, &inputs, 1.0)?;
         steps.push(begin.elapsed().as_secs_f64());
         updates.push((begin.elapsed() - ran).as_secs_f64());
     }

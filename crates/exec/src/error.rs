@@ -98,4 +98,22 @@ pub enum ExecError {
         /// What was given.
         found: String,
     },
+    /// A setting of an optimizer that no training can have.
+    #[error("{part}: {setting} must be {must}, found {found}")]
+    BadSetting {
+        /// Which settings: `optimizer`, `embedding optimizer` or `gradients`.
+        part: String,
+        /// Name of the setting.
+        setting: String,
+        /// What was given.
+        found: String,
+        /// What it must be.
+        must: String,
+    },
+    /// The norm of the gradients, needed to clip them, is not a number.
+    #[error("the norm of the gradients is {norm}: lower the learning rate or look for bad input")]
+    BadNorm {
+        /// The norm, in words: infinite or no number.
+        norm: String,
+    },
 }

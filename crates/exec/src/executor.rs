@@ -119,7 +119,7 @@ impl Executor {
         (buffers + scratch) * size_of::<f32>()
     }
 
-    /// The codes of a lookup among the inputs of the last run, and how many there are a row.
+    /// The codes of a lookup among the inputs of the last run.
     ///
     /// # Panics
     /// When the node is not an input that the plan reads.
@@ -127,12 +127,11 @@ impl Executor {
         &self,
         codes: NodeId,
         inputs: &[(&str, InputValue<'a>)],
-    ) -> Result<(&'a [i32], usize), ExecError> {
+    ) -> Result<&'a [i32], ExecError> {
         let Place::Input(input) = self.plan.values[codes.0].place else {
             panic!("node {} is not among the inputs of this plan", codes.0);
         };
-        let value = self.plan.inputs[input].bind(inputs, self.counts)?;
-        Ok((value.i32(), self.plan.inputs[input].row_len))
+        Ok(self.plan.inputs[input].bind(inputs, self.counts)?.i32())
     }
 
     /// The threads, for work between two runs.

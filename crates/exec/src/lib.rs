@@ -5,11 +5,12 @@
 //! let plan = Plan::compile(&graph, &[&[loss], gradients.targets().as_slice()].concat())?;
 //! let mut executor = Executor::new(plan, threads)?;
 //! let mut parameters = Parameters::initialise(graph.parameters(), seed);
-//! let mut adam = Adam::new(graph.parameters(), AdamSettings::default());
+//! let rule = OptimizerConfig::adam(1e-3);
+//! let mut optimizer = Optimizer::new(graph.parameters(), &rule, &rule, GradientOptions::default())?;
 //! for batch in batches {
 //!     let inputs = [("user", InputValue::I32(&batch.user)), …];
 //!     executor.run(&parameters, requests, candidates, &inputs)?;
-//!     adam.step(&mut parameters, &gradients, &executor, &inputs)?;
+//!     optimizer.step(&mut parameters, &gradients, &executor, &inputs, 1.0)?;
 //!     let loss = executor.value(loss)[0];
 //! }
 //! ```
@@ -27,7 +28,7 @@
 //! every bit of every result. (On another kind of processor the results differ in the last bits:
 //! the matrix kernels and their blocking are chosen for the processor.)
 //!
-//! [`Adam`] costs what a batch touches: tables are updated only in the rows looked up.
+//! An [`Optimizer`] costs what a batch touches: tables are updated only in the rows looked up.
 
 pub mod error;
 mod executor;
@@ -36,10 +37,13 @@ mod kernel;
 pub mod optimizer;
 mod parameters;
 mod plan;
+mod wide;
 
 pub use error::ExecError;
 pub use executor::Executor;
 pub use input::InputValue;
-pub use optimizer::{Adam, AdamSettings, AdamState};
+pub use optimizer::{
+    GradientOptions, GradientValue, GradientValues, Optimizer, OptimizerConfig, StateArray, TouchedRows,
+};
 pub use parameters::Parameters;
 pub use plan::Plan;

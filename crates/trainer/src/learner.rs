@@ -1,7 +1,7 @@
 //! The model while it learns: parameters, one compiled step, the optimizer.
 
 use gatefold_dataset::Split;
-use gatefold_exec::{Adam, AdamSettings, Executor, InputValue, Parameters, Plan};
+use gatefold_exec::{Executor, GradientOptions, InputValue, Optimizer, OptimizerConfig, Parameters, Plan};
 use gatefold_features::FeatureColumn;
 use gatefold_graph::{
     NodeId,
@@ -21,7 +21,7 @@ pub(crate) struct Learner {
     parameters: Parameters,
     executor: Executor,
     gradients: Gradients,
-    optimizer: Adam,
+    optimizer: Optimizer,
     loss: NodeId,
     forward: Forward,
     features: Vec<String>,
@@ -68,13 +68,11 @@ impl Learner {
         targets.extend(tasks.iter().map(|task| task.loss));
         targets.extend(gradients.targets());
         let parameters = Parameters::initialise(graph.parameters(), recipe.train.seed);
-        let settings = AdamSettings {
-            learning_rate: recipe.train.learning_rate,
-            table_learning_rate: recipe.train.embedding_learning_rate,
-            ..AdamSettings::default()
-        };
+        let rate = recipe.train.learning_rate;
+        let dense = OptimizerConfig::adam(rate);
+        let tables = OptimizerConfig::adam(recipe.train.embedding_learning_rate.unwrap_or(rate));
         Ok(Self {
-            optimizer: Adam::new(graph.parameters(), settings),
+            optimizer: Optimizer::new(graph.parameters(), &dense, &tables, GradientOptions::default())?,
             parameters,
             executor: Executor::new(Plan::compile(&graph, &targets)?, threads)?,
             gradients,
@@ -133,7 +131,7 @@ impl Learner {
                 ranges: ranges(&self.features, &columns),
             });
         }
-        self.optimizer.step(&mut self.parameters, &self.gradients, &self.executor, &inputs)?;
+        self.optimizer.step(&mut self.parameters, &self.gradients, &self.executor, &inputs, 1.0)?;
         Ok(loss)
     }
 

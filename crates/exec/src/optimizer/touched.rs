@@ -1,143 +1,232 @@
 //! The rows of a table that a batch touched, each once, with the sum of its gradients.
 
-use std::ops::Range;
+use super::{radix, update::LANES};
+use crate::wide::{Work, prefetch};
 
-use rayon::prelude::*;
+/// Rows that one task sums up.
+const TASK_ROWS: usize = 128;
+/// Gradients that are asked for ahead of their use.
+const AHEAD: usize = 8;
 
-/// Occurrences of codes that one task sums up, about.
-const TASK_OCCURRENCES: usize = 1024;
+/// The gradient of a table: its touched rows, ascending, each with the sum of all its gradients.
+/// Row 0 is never among them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TouchedRows {
+    pub(super) width: usize,
+    pub(super) codes: Vec<u32>,
+    pub(super) rows: Vec<f32>,
+}
+
+impl TouchedRows {
+    /// Numbers in a row of the table.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The rows touched, ascending.
+    pub fn codes(&self) -> &[u32] {
+        &self.codes
+    }
+
+    /// Their gradients, `width` numbers each.
+    pub fn rows(&self) -> &[f32] {
+        &self.rows
+    }
+}
 
 /// The gradient of one lookup.
 pub(super) struct LookupGradient<'a> {
-    /// Codes, as many for each row as the lookup averages.
     codes: &'a [i32],
+    /// Codes that share a row of `rows`.
     codes_per_row: usize,
-    /// The gradient of each looked-up row.
     rows: &'a [f32],
+    /// Gradient rows of the lookups before this one in the same table.
+    first_row: usize,
     /// For each row the share of it that a code receives, where rows were averaged.
     shares: Option<Vec<f32>>,
 }
 
 impl<'a> LookupGradient<'a> {
-    /// `codes` holds `codes_per_row` codes for each row of `rows`.
-    pub(super) fn new(codes: &'a [i32], codes_per_row: usize, rows: &'a [f32], is_mean: bool) -> Self {
+    /// `rows` holds a gradient of `width` numbers for each code, or for each group of consecutive
+    /// codes; with `is_mean` every code of a group that is not 0 receives an equal share of it.
+    pub(super) fn new(
+        codes: &'a [i32],
+        rows: &'a [f32],
+        width: usize,
+        is_mean: bool,
+        before: &[LookupGradient<'_>],
+    ) -> Self {
+        let row_count = |rows: &[f32]| rows.len().checked_div(width).unwrap_or(0);
+        let codes_per_row = codes.len().checked_div(row_count(rows)).unwrap_or(0).max(1);
+        let first_row = before.last().map_or(0, |lookup| lookup.first_row + row_count(lookup.rows));
         let share = |codes: &[i32]| 1.0 / codes.iter().filter(|code| **code != 0).count().max(1) as f32;
-        let shares = is_mean.then(|| codes.chunks(codes_per_row.max(1)).map(share).collect());
-        Self { codes, codes_per_row, rows, shares }
-    }
-
-    /// Adds the gradient that the code at `place` receives.
-    fn add_to(&self, sum: &mut [f32], place: usize) {
-        let row = place / self.codes_per_row.max(1);
-        let gradient = &self.rows[row * sum.len()..(row + 1) * sum.len()];
-        match &self.shares {
-            None => sum.iter_mut().zip(gradient).for_each(|(sum, gradient)| *sum += gradient),
-            Some(shares) => {
-                let share = shares[row];
-                sum.iter_mut().zip(gradient).for_each(|(sum, gradient)| *sum += share * gradient);
-            }
-        }
+        let shares = is_mean.then(|| codes.chunks(codes_per_row).map(share).collect());
+        Self { codes, codes_per_row, rows, first_row, shares }
     }
 }
 
-/// Every occurrence of a code other than 0 in the lookups of one table, sorted by code and then by
-/// place, so that sums have one order.
-pub(super) struct Occurrences<'a> {
-    lookups: Vec<LookupGradient<'a>>,
-    /// Code in the upper, place in the lower half; places count through all lookups.
-    sorted: Vec<u64>,
+/// Finds the touched rows of one table in each step; the memory is kept between steps.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Collector {
+    /// Each occurrence of a code other than 0, sorted: the code in the upper half, in the lower
+    /// its gradient row, counted through all lookups.
+    occurrences: Vec<u64>,
+    spare: Vec<u64>,
+    /// Where each touched row begins in `occurrences`, and the end.
+    starts: Vec<u32>,
+    pub(super) touched: TouchedRows,
+}
+
+impl Collector {
+    /// Finds the rows that the lookups touched in a table of `table_rows` rows; their sums are
+    /// left to [`Collector::tasks`].
+    pub(super) fn find(&mut self, lookups: &[LookupGradient<'_>], width: usize, table_rows: usize) {
+        self.occurrences.clear();
+        for lookup in lookups {
+            for (row, codes) in (lookup.first_row as u64..).zip(lookup.codes.chunks(lookup.codes_per_row)) {
+                let touched = codes.iter().filter(|code| **code != 0);
+                self.occurrences.extend(touched.map(|code| (*code as u64) << 32 | row));
+            }
+        }
+        radix::sort_by_code(&mut self.occurrences, &mut self.spare, table_rows);
+
+        let TouchedRows { codes, rows, .. } = &mut self.touched;
+        codes.clear();
+        self.starts.clear();
+        let mut previous = 0;
+        for (place, occurrence) in (0..).zip(&self.occurrences) {
+            let code = (occurrence >> 32) as u32;
+            if code != previous {
+                codes.push(code);
+                self.starts.push(place);
+                previous = code;
+            }
+        }
+        self.starts.push(self.occurrences.len() as u32);
+        rows.resize(codes.len() * width, 0.0);
+        self.touched.width = width;
+    }
+
+    /// What is to be done to sum up the gradients of the rows found, in parts of a fixed size.
+    pub(super) fn tasks<'a>(&'a mut self, lookups: &'a [LookupGradient<'a>]) -> Vec<SumTask<'a>> {
+        let Self { occurrences, starts, touched: TouchedRows { width, rows, .. }, .. } = self;
+        let width = *width;
+        let parts = rows.chunks_mut((TASK_ROWS * width).max(1)).enumerate();
+        let task = |(part, sums): (usize, &'a mut [f32])| {
+            let first = part * TASK_ROWS;
+            let starts = &starts[first..=first + sums.len() / width];
+            SumTask { sums, width, starts, occurrences, lookups }
+        };
+        parts.map(task).collect()
+    }
+}
+
+/// Some touched rows whose gradients are to be summed up.
+pub(super) struct SumTask<'a> {
+    sums: &'a mut [f32],
     width: usize,
+    starts: &'a [u32],
+    occurrences: &'a [u64],
+    lookups: &'a [LookupGradient<'a>],
 }
 
-impl<'a> Occurrences<'a> {
-    /// `width` is the length of a row of the table.
-    pub(super) fn collect(lookups: Vec<LookupGradient<'a>>, width: usize) -> Self {
-        let codes = lookups.iter().flat_map(|lookup| lookup.codes);
-        let key = |(place, code): (usize, &i32)| ((*code as u64) << 32) | place as u64;
-        let mut sorted: Vec<u64> = codes.enumerate().filter(|(_, code)| **code != 0).map(key).collect();
-        sorted.par_sort_unstable();
-        Self { lookups, sorted, width }
+impl SumTask<'_> {
+    /// The lookup of an occurrence, and its row there.
+    #[inline(always)]
+    fn place(&self, occurrence: u64) -> (&LookupGradient<'_>, usize) {
+        let row = (occurrence & u64::from(u32::MAX)) as usize;
+        let next = self.lookups.partition_point(|lookup| lookup.first_row <= row);
+        let lookup = &self.lookups[next - 1];
+        (lookup, row - lookup.first_row)
     }
+}
 
-    /// Length of a row of the table.
-    pub(super) fn width(&self) -> usize {
-        self.width
-    }
-
-    /// Occurrences in runs of whole codes, of a fixed length about.
-    pub(super) fn tasks(&self) -> Vec<Range<usize>> {
-        let code = |index: usize| self.sorted[index] >> 32;
-        let mut tasks = Vec::new();
-        let mut start = 0;
-        while start < self.sorted.len() {
-            let mut end = (start + TASK_OCCURRENCES).min(self.sorted.len());
-            while end < self.sorted.len() && code(end) == code(end - 1) {
-                end += 1;
-            }
-            tasks.push(start..end);
-            start = end;
-        }
-        tasks
-    }
-
-    /// The last code of a task.
-    pub(super) fn last_code(&self, task: &Range<usize>) -> usize {
-        (self.sorted[task.end - 1] >> 32) as usize
-    }
-
-    /// Calls `update` with every code of a task and the sum of its gradients, in ascending order.
-    pub(super) fn for_each(&self, task: Range<usize>, mut update: impl FnMut(usize, &[f32])) {
-        let mut sum = vec![0.0; self.width];
-        for run in self.sorted[task].chunk_by(|a, b| a >> 32 == b >> 32) {
+impl Work for SumTask<'_> {
+    #[inline(always)]
+    fn run(mut self) {
+        let (sums, width) = (std::mem::take(&mut self.sums), self.width);
+        for (sum, run) in sums.chunks_exact_mut(width).zip(self.starts.windows(2)) {
             sum.fill(0.0);
-            for occurrence in run {
-                let mut place = (*occurrence & u64::from(u32::MAX)) as usize;
-                for lookup in &self.lookups {
-                    if place < lookup.codes.len() {
-                        lookup.add_to(&mut sum, place);
-                        break;
-                    }
-                    place -= lookup.codes.len();
+            for place in run[0] as usize..run[1] as usize {
+                if let Some(later) = self.occurrences.get(place + AHEAD) {
+                    let (lookup, row) = self.place(*later);
+                    prefetch(lookup.rows, row * width, width);
                 }
+                let (lookup, row) = self.place(self.occurrences[place]);
+                let share = lookup.shares.as_ref().map_or(1.0, |shares| shares[row]);
+                add(sum, share, &lookup.rows[row * width..(row + 1) * width]);
             }
-            update((run[0] >> 32) as usize, &sum);
         }
     }
+}
+
+/// `sum += share · x`.
+#[inline(always)]
+fn add(sum: &mut [f32], share: f32, x: &[f32]) {
+    let (sum_blocks, sum_rest) = sum.as_chunks_mut::<LANES>();
+    let (x_blocks, x_rest) = x.as_chunks::<LANES>();
+    for (sum, x) in sum_blocks.iter_mut().zip(x_blocks) {
+        for lane in 0..LANES {
+            sum[lane] += share * x[lane];
+        }
+    }
+    sum_rest.iter_mut().zip(x_rest).for_each(|(sum, x)| *sum += share * x);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wide;
 
-    fn summed(occurrences: &Occurrences<'_>) -> Vec<(usize, Vec<f32>)> {
-        let mut found = Vec::new();
-        for task in occurrences.tasks() {
-            occurrences.for_each(task, |code, sum| found.push((code, sum.to_vec())));
+    /// The touched rows of lookups given as codes, gradients and whether they are means.
+    fn collect(given: &[(&[i32], &[f32], bool)], width: usize, table_rows: usize) -> TouchedRows {
+        let mut lookups = Vec::new();
+        for (codes, rows, is_mean) in given {
+            let lookup = LookupGradient::new(codes, rows, width, *is_mean, &lookups);
+            lookups.push(lookup);
         }
-        found
+        let mut collector = Collector::default();
+        collector.find(&lookups, width, table_rows);
+        collector.tasks(&lookups).into_iter().for_each(wide::run);
+        collector.touched
     }
 
     #[test]
     fn duplicates_of_all_lookups_are_summed_once_and_padding_is_left_out() {
-        let single = LookupGradient::new(&[3, 0, 3], 1, &[1.0, 10.0, 2.0, 20.0, 4.0, 40.0], false);
+        let single: (&[i32], &[f32], bool) = (&[3, 0, 3], &[1.0, 10.0, 2.0, 20.0, 4.0, 40.0], false);
         // Row 0 averages codes 1 and 3, row 1 code 1 alone.
-        let mean = LookupGradient::new(&[1, 3, 1, 0], 2, &[8.0, 80.0, 16.0, 160.0], true);
-        let occurrences = Occurrences::collect(vec![single, mean], 2);
-        let expected = [(1, vec![4.0 + 16.0, 40.0 + 160.0]), (3, vec![1.0 + 4.0 + 4.0, 10.0 + 40.0 + 40.0])];
-        assert_eq!(summed(&occurrences), expected);
+        let mean: (&[i32], &[f32], bool) = (&[1, 3, 1, 0], &[8.0, 80.0, 16.0, 160.0], true);
+        let found = collect(&[single, mean], 2, 4);
+        assert_eq!(found.codes(), [1, 3]);
+        assert_eq!(found.rows(), [4.0 + 16.0, 40.0 + 160.0, 1.0 + 4.0 + 4.0, 10.0 + 40.0 + 40.0]);
     }
 
     #[test]
-    fn tasks_end_where_a_code_ends() {
-        let codes: Vec<i32> = (0..5_000).map(|index| 1 + index / 700).collect();
-        let rows = vec![1.0; 5_000];
-        let occurrences = Occurrences::collect(vec![LookupGradient::new(&codes, 1, &rows, false)], 1);
-        let tasks = occurrences.tasks();
-        assert_eq!(tasks, [0..1400, 1400..2800, 2800..4200, 4200..5000]);
-        let last: Vec<usize> = tasks.iter().map(|task| occurrences.last_code(task)).collect();
-        assert_eq!(last, [2, 4, 6, 8]);
-        let expected: Vec<_> =
-            (1..=8).map(|code| (code, vec![if code < 8 { 700.0 } else { 100.0 }])).collect();
-        assert_eq!(summed(&occurrences), expected);
+    fn every_code_of_a_sum_receives_the_whole_gradient_of_its_group() {
+        let sum: (&[i32], &[f32], bool) = (&[1, 1, 2, 0], &[8.0, 16.0], false);
+        let found = collect(&[sum], 1, 3);
+        assert_eq!((found.codes(), found.rows()), (&[1, 2][..], &[16.0, 16.0][..]));
+    }
+
+    /// More rows than one task takes, over a width that is no multiple of a vector's.
+    #[test]
+    fn tasks_cover_all_rows() {
+        let codes: Vec<i32> = (0..5_000).map(|index| 1 + index % 700).collect();
+        let rows: Vec<f32> = (0..5_000 * 19).map(|place| (place / 19 / 700) as f32).collect();
+        let found = collect(&[(&codes, &rows, false)], 19, 701);
+        assert_eq!(found.codes(), (1..=700).collect::<Vec<u32>>());
+        // 5,000 = 7 · 700 + 100: codes up to 100 occur an eighth time.
+        let sums = found.rows().chunks(19).zip(1..);
+        for (sum, code) in sums {
+            let expected = if code <= 100 { 28.0 } else { 21.0 };
+            assert_eq!(sum, [expected; 19], "code {code}");
+        }
+    }
+
+    #[test]
+    fn nothing_touched_is_nothing_found() {
+        let found = collect(&[(&[0, 0], &[1.0, 2.0], false)], 1, 5);
+        assert_eq!((found.codes(), found.rows()), (&[][..], &[][..]));
+        assert_eq!(collect(&[(&[], &[], false)], 3, 5).codes(), []);
     }
 }

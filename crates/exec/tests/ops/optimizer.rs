@@ -1,12 +1,12 @@
 //! Adam against its definition, computed naively in `f64`.
 
-use gatefold_exec::{Adam, AdamSettings, AdamState, ExecError, Executor, InputValue, Parameters};
+use gatefold_exec::{
+    Executor, GradientOptions, InputValue, Optimizer, OptimizerConfig, Parameters, StateArray,
+};
 use gatefold_graph::{Gradients, Level, NodeId, Op, ParamId, differentiate};
 
 use crate::model::Model;
 
-const SETTINGS: AdamSettings =
-    AdamSettings { learning_rate: 0.01, table_learning_rate: None, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 /// Of values up to 1 after a few steps of 0.01.
 const TOLERANCE: f64 = 2e-6;
 
@@ -51,19 +51,34 @@ fn model(seed: u64, candidates: usize) -> (Model, Gradients) {
     (model, gradients)
 }
 
+/// Adam with a rate of 0.01 for dense parameters.
+fn optimizer(model: &Model, tables: &OptimizerConfig) -> Optimizer {
+    let dense = OptimizerConfig::adam(0.01);
+    Optimizer::new(model.graph.parameters(), &dense, tables, GradientOptions::default()).unwrap()
+}
+
+/// All that an optimizer remembers, as bytes.
+fn state(optimizer: &Optimizer) -> Vec<(String, Vec<u8>)> {
+    let bytes = |array: StateArray<&[f32], &[u64]>| match array {
+        StateArray::F32(array) => array.iter().flat_map(|number| number.to_le_bytes()).collect(),
+        StateArray::U64(array) => array.iter().flat_map(|number| number.to_le_bytes()).collect(),
+    };
+    optimizer.state().map(|(name, array)| (name, bytes(array))).collect()
+}
+
 fn executor(model: &Model, gradients: &Gradients, threads: usize) -> Executor {
     model.executor(&gradients.targets(), threads)
 }
 
 #[test]
 fn steps_follow_the_definition() {
-    check_steps(None, 0.01);
-    check_steps(Some(0.003), 0.003);
+    check_steps(0.01);
+    check_steps(0.003);
 }
 
 /// `table_rate` is the rate that tables must be trained with.
 #[track_caller]
-fn check_steps(table_learning_rate: Option<f32>, table_rate: f64) {
+fn check_steps(table_rate: f32) {
     // Batches of three rows leave codes of the table untouched in some steps.
     let (first, gradients) = model(0, 3);
     let mut executor = executor(&first, &gradients, 2);
@@ -71,14 +86,15 @@ fn check_steps(table_learning_rate: Option<f32>, table_rate: f64) {
     let start = |value: &f32| Naive { value: f64::from(*value), first: 0.0, second: 0.0 };
     let mut naive: Vec<Vec<Naive>> =
         first.values.iter().map(|values| values.iter().map(start).collect()).collect();
-    let mut adam = Adam::new(first.graph.parameters(), AdamSettings { table_learning_rate, ..SETTINGS });
+    let tables = OptimizerConfig::adam(table_rate);
+    let mut adam = optimizer(&first, &tables);
     let mut untouched = 0;
     for step in 1..=6 {
         let (batch, _) = model(step, 3);
         batch.run(&mut executor, &parameters);
         let found: Vec<Vec<f32>> =
             (0..3).map(|parameter| first.gradient_in(&batch, &gradients, parameter, &executor)).collect();
-        adam.step(&mut parameters, &gradients, &executor, &batch.inputs()).unwrap();
+        adam.step(&mut parameters, &gradients, &executor, &batch.inputs(), 1.0).unwrap();
         for (parameter, found) in found.iter().enumerate() {
             let touched = batch.touched_codes();
             for (place, gradient) in found.iter().enumerate() {
@@ -87,7 +103,7 @@ fn check_steps(table_learning_rate: Option<f32>, table_rate: f64) {
                     untouched += 1;
                     continue;
                 }
-                let rate = if is_table { table_rate } else { 0.01 };
+                let rate = if is_table { f64::from(table_rate) } else { 0.01 };
                 naive[parameter][place].step(f64::from(*gradient), step as i32, rate, is_table);
             }
         }
@@ -100,21 +116,22 @@ fn check_steps(table_learning_rate: Option<f32>, table_rate: f64) {
         }
     }
     assert_eq!(parameters.get(ParamId(0))[..3], [0.0; 3], "row 0 must stay zero");
-    assert_eq!(adam.state().steps, [6, 6, 6]);
+    assert_eq!(adam.state().next(), Some(("steps".to_owned(), StateArray::U64(&[6, 6, 6][..]))));
 }
 
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
-    let train = |threads: usize| -> (Parameters, Adam) {
+    let train = |threads: usize| -> (Parameters, Vec<(String, Vec<u8>)>) {
         let (first, gradients) = model(0, 900);
         let mut executor = executor(&first, &gradients, threads);
-        let (mut parameters, mut adam) = (first.parameters(), Adam::new(first.graph.parameters(), SETTINGS));
+        let (mut parameters, mut adam) =
+            (first.parameters(), optimizer(&first, &OptimizerConfig::adam(0.01)));
         for seed in 0..4 {
             let (batch, _) = model(seed, 900);
             batch.run(&mut executor, &parameters);
-            adam.step(&mut parameters, &gradients, &executor, &batch.inputs()).unwrap();
+            adam.step(&mut parameters, &gradients, &executor, &batch.inputs(), 1.0).unwrap();
         }
-        (parameters, adam)
+        (parameters, state(&adam))
     };
     let expected = train(1);
     assert_eq!(train(2), expected);
@@ -125,24 +142,27 @@ fn any_number_of_threads_gives_the_same_bits() {
 fn a_restored_state_continues_as_if_nothing_had_happened() {
     let (model, gradients) = model(0, 20);
     let mut executor = executor(&model, &gradients, 1);
-    let declared = model.graph.parameters();
-    let (mut parameters, mut adam) = (model.parameters(), Adam::new(declared, SETTINGS));
-    let mut step = |parameters: &mut Parameters, adam: &mut Adam| {
+    let adam = OptimizerConfig::adam(0.01);
+    let (mut parameters, mut first) = (model.parameters(), optimizer(&model, &adam));
+    let mut step = |parameters: &mut Parameters, optimizer: &mut Optimizer| {
         model.run(&mut executor, parameters);
-        adam.step(parameters, &gradients, &executor, &model.inputs()).unwrap();
+        optimizer.step(parameters, &gradients, &executor, &model.inputs(), 1.0).unwrap();
     };
-    step(&mut parameters, &mut adam);
-    let (mut other, state) = (parameters.clone(), adam.state().clone());
-    let mut restored = Adam::from_state(declared, SETTINGS, state.clone()).unwrap();
-    step(&mut parameters, &mut adam);
+    step(&mut parameters, &mut first);
+    let (mut other, mut restored) = (parameters.clone(), optimizer(&model, &adam));
+    for ((name, from), (to_name, to)) in first.state().zip(restored.state_mut()) {
+        assert_eq!(name, to_name);
+        match (from, to) {
+            (StateArray::F32(from), StateArray::F32(to)) => to.copy_from_slice(from),
+            (StateArray::U64(from), StateArray::U64(to)) => to.copy_from_slice(from),
+            _ => panic!("{name} has another type"),
+        }
+    }
+    assert_eq!(state(&restored), state(&first));
+    step(&mut parameters, &mut first);
     step(&mut other, &mut restored);
     assert_eq!(other, parameters);
-
-    let wrong = AdamState { first: state.first[..2].to_vec(), ..state };
-    let error: ExecError = Adam::from_state(declared, SETTINGS, wrong).unwrap_err();
-    let expected =
-        "parameter 2 must be `parameter 2` with 4000 numbers, found an optimizer state of 0 and 4000";
-    assert_eq!(error.to_string(), expected);
+    assert_eq!(state(&restored), state(&first));
 }
 
 /// A logit for each code and nothing else: the lowest loss is the entropy of the labels within
@@ -156,10 +176,10 @@ fn training_reaches_the_lowest_loss() {
     let gradients = differentiate(&mut model.graph, loss).unwrap();
     let targets: Vec<NodeId> = [vec![loss], gradients.targets()].concat();
     let mut executor = model.executor(&targets, 2);
-    let (mut parameters, mut adam) = (model.parameters(), Adam::new(model.graph.parameters(), SETTINGS));
+    let (mut parameters, mut adam) = (model.parameters(), optimizer(&model, &OptimizerConfig::adam(0.01)));
     for _ in 0..500 {
         model.run(&mut executor, &parameters);
-        adam.step(&mut parameters, &gradients, &executor, &model.inputs()).unwrap();
+        adam.step(&mut parameters, &gradients, &executor, &model.inputs(), 1.0).unwrap();
     }
     let lowest = lowest_loss(&model);
     let reached = f64::from(executor.value(loss)[0]);
