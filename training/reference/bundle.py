@@ -14,7 +14,8 @@ import onnx
 import onnxruntime
 import torch
 
-from models import Model, code_count, load_parameters
+from models import Model, load_parameters
+from net import code_count
 
 TOLERANCE = 1e-5
 

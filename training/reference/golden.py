@@ -1,4 +1,4 @@
-"""Writes the golden files `tests/golden/<model>.json` that the Rust tests read.
+"""Writes the golden files `tests/golden/<case>.json` that the Rust tests read.
 
 Each holds a small model (features, tasks, derived outputs, configuration, weights), one batch, and
 what PyTorch computes from them in double precision: outputs, losses, and the gradient of the total
@@ -13,7 +13,8 @@ import pathlib
 import numpy
 import torch
 
-from models import Model, code_count
+from models import Model
+from net import code_count
 
 # Request row of each candidate row: the request level repeats over the candidates of a request.
 REQUEST_OF = numpy.array([0] + [1] * 4 + [2] * 2 + [3] * 5)
@@ -54,13 +55,29 @@ TASKS = [
     {"name": "cvr", "label": "conversion", "given": "ctr", "weight": 0.5},
 ]
 DERIVED = [{"name": "ctcvr", "product": ["ctr", "cvr"], "label": "conversion"}]
-WIDTHS = {"bottom": [8, 6], "experts": 3, "expert": [8, 6], "gate": [5], "tower": [4]}
+WIDTHS = {
+    "bottom": [8, 6],
+    "experts": 3,
+    "task_experts": 2,
+    "levels": 2,
+    "expert": [8, 6],
+    "gate": [5],
+    "tower": [4],
+}
+KINDS = ["shared-bottom", "esmm", "mmoe", "single-task", "omoe", "cgc", "ple"]
+# A task that predicts a number, on the rows where the first task's label is 1.
+NUMBER = [TASKS[0], {"name": "amount", "label": "amount", "given": "ctr", "loss": "squared-error", "weight": 0.3}]
+
+# Case → what it has beside the defaults: features, tasks, derived outputs, model settings.
+CASES = {kind: {"model": {"kind": kind}} for kind in KINDS}
+CASES["squared-error"] = {"tasks": NUMBER, "derived": [], "model": {"kind": "mmoe"}}
+CASES["ple-3-levels"] = {"model": {"kind": "ple", "levels": 3, "expert": [5], "gate": [], "experts": 1, "task_experts": 1}}
 
 
-def make_batch(random):
+def make_batch(random, features):
     """Codes from the whole range, missing among them, and an empty and a full sequence."""
     batch = {}
-    for fitted in FEATURES:
+    for fitted in features:
         feature = fitted["feature"]
         rows = ROWS if feature["side"] == "item" else REQUEST_OF.max() + 1
         if feature["kind"] == "numeric":
@@ -82,7 +99,8 @@ def make_labels(random):
     click[:4] = [1, 0, 1, 1]
     conversion = click * (random.random(ROWS) < 0.5)
     conversion[:4] = [1, 0, 0, 1]
-    return {"ctr": click, "cvr": conversion.astype(numpy.float32)}
+    amount = random.normal(size=ROWS).astype(numpy.float32)
+    return {"ctr": click, "cvr": conversion.astype(numpy.float32), "amount": amount}
 
 
 def rounded(tensor):
@@ -90,41 +108,55 @@ def rounded(tensor):
     return [float(f"{value:.9g}") for value in numpy.asarray(tensor, dtype=numpy.float64).ravel()]
 
 
-def write(kind, seed):
+def make_values(random, name, shape):
+    """Values of a parameter; row 0 of a table is zero, and a variance is positive."""
+    values = random.normal(scale=0.5, size=shape).astype(numpy.float32)
+    if name.startswith("embedding."):
+        values[0] = 0
+    if name.endswith(".running_variance"):
+        values = numpy.abs(values) + numpy.float32(0.1)
+    return values
+
+
+def write(case, seed):
     random = numpy.random.default_rng(seed)
-    configuration = {"kind": kind, **WIDTHS}
-    model = Model(FEATURES, TASKS, DERIVED, configuration).double()
+    settings = CASES[case]
+    features = settings.get("features", FEATURES)
+    tasks, derived = settings.get("tasks", TASKS), settings.get("derived", DERIVED)
+    configuration = {**WIDTHS, **settings["model"]}
+    model = Model(features, tasks, derived, configuration).double()
     with torch.no_grad():
         for name, parameter in model.by_name().items():
-            values = random.normal(scale=0.5, size=tuple(parameter.shape)).astype(numpy.float32)
-            if name.startswith("embedding."):
-                values[0] = 0
-            parameter.copy_(torch.from_numpy(values))
-    batch, labels = make_batch(random), make_labels(random)
+            parameter.copy_(torch.from_numpy(make_values(random, name, tuple(parameter.shape))))
+    batch, labels = make_batch(random, features), make_labels(random)
+    labels = {task["name"]: labels[task["name"]] for task in tasks}
     tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
     tensors = {name: value.double() if value.is_floating_point() else value for name, value in tensors.items()}
     targets = {name: torch.from_numpy(values).double() for name, values in labels.items()}
 
+    model.eval()
+    served = model(tensors)
+    model.train()
     outputs = model(tensors)
     losses = model.losses(tensors, targets)
     losses["loss"].backward()
 
     def parameter_entry(parameter):
-        return {
-            "shape": list(parameter.shape),
-            "values": rounded(parameter.detach()),
-            "gradient": rounded(parameter.grad),
-        }
+        entry = {"shape": list(parameter.shape), "values": rounded(parameter.detach())}
+        if parameter.requires_grad:
+            entry["gradient"] = rounded(parameter.grad)
+        return entry
 
     golden = {
-        "features": FEATURES,
-        "tasks": TASKS,
-        "derived": DERIVED,
+        "features": features,
+        "tasks": tasks,
+        "derived": derived,
         "model": configuration,
         "request_of": REQUEST_OF.tolist(),
         "inputs": {name: values.ravel().tolist() for name, values in batch.items()},
         "labels": {name: values.tolist() for name, values in labels.items()},
         "outputs": {name: rounded(values.detach()) for name, values in outputs.items()},
+        "served": {name: rounded(values.detach()) for name, values in served.items()},
         "losses": {name: rounded(value.detach())[0] for name, value in losses.items()},
         "parameters": {name: parameter_entry(value) for name, value in model.by_name().items()},
     }
@@ -133,7 +165,7 @@ def write(kind, seed):
         for name, values in golden["inputs"].items()
     }
     FOLDER.mkdir(parents=True, exist_ok=True)
-    path = FOLDER / f"{kind}.json"
+    path = FOLDER / f"{case}.json"
     # One line a top-level entry: small differences stay readable.
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in golden.items()]
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
@@ -141,8 +173,8 @@ def write(kind, seed):
 
 
 def main():
-    for seed, kind in enumerate(["shared-bottom", "esmm", "mmoe"], start=1):
-        write(kind, seed)
+    for seed, case in enumerate(CASES, start=1):
+        write(case, seed)
 
 
 if __name__ == "__main__":

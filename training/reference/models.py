@@ -11,112 +11,36 @@ for a numeric one.
 
 import torch
 
-FIRST_VALUE_CODE = 2  # after padding and missing
+from net import Net
+
+SHARED = "shared"
 
 
-class Model(torch.nn.Module):
-    """Shared-bottom, ESMM or MMoE, by `model["kind"]`."""
+class Model(Net):
+    """Any model of the zoo, by `model["kind"]`."""
 
     def __init__(self, features, tasks, derived, model):
-        super().__init__()
-        self.features = [fitted["feature"] for fitted in features]
-        self.tasks, self.derived, self.model = tasks, derived, model
-        self.names = {}
-        for fitted in features:
-            feature = fitted["feature"]
-            if feature["kind"] != "numeric":
-                self._parameter(f"embedding.{table_name(feature)}", (code_count(fitted), feature["embedding"]))
-        inputs = sum(feature.get("embedding") or 1 for feature in self.features)
-        names = [task["name"] for task in tasks]
-        tower = model["tower"] + [1]
-        if model["kind"] == "shared-bottom":
-            self._layers("bottom", inputs, model["bottom"])
-            for name in names:
-                self._layers(f"tower.{name}", model["bottom"][-1], tower)
-        elif model["kind"] == "mmoe":
-            for expert in range(model["experts"]):
-                self._layers(f"expert.{expert}", inputs, model["expert"])
-            for name in names:
-                self._layers(f"gate.{name}", inputs, model["gate"] + [model["experts"]])
-                self._layers(f"tower.{name}", model["expert"][-1], tower)
-        elif model["kind"] == "esmm":
-            for name in names:
-                self._layers(f"tower.{name}", inputs, model["bottom"] + tower)
-        else:
-            raise ValueError(f"model kind {model['kind']!r} has no reference")
+        super().__init__(features, model)
+        self.tasks, self.derived = tasks, derived
+        self.task_names = [task["name"] for task in tasks]
+        self.declare()
 
-    def _parameter(self, name, shape):
-        if name in self.names:
-            return  # a table that several features share
-        attribute = name.replace(".", "__").replace("-", "_")
-        self.register_parameter(attribute, torch.nn.Parameter(torch.zeros(shape)))
-        self.names[name] = attribute
-
-    def _layers(self, prefix, inputs, widths):
-        for index, width in enumerate(widths):
-            self._parameter(f"{prefix}.{index}.weight", (inputs, width))
-            self._parameter(f"{prefix}.{index}.bias", (width,))
-            inputs = width
-
-    def by_name(self):
-        """Every parameter under Gatefold's name for it."""
-        return {name: getattr(self, attribute) for name, attribute in self.names.items()}
-
-    def _apply_layers(self, prefix, rows, last_is_linear):
-        """The layers `prefix.0`, `prefix.1`, … with a ReLU after each but, if asked, the last."""
-        parameters = self.by_name()
-        count = sum(1 for name in parameters if name.startswith(prefix + ".") and name.endswith(".weight"))
-        for index in range(count):
-            rows = rows @ parameters[f"{prefix}.{index}.weight"] + parameters[f"{prefix}.{index}.bias"]
-            if index + 1 < count or not last_is_linear:
-                rows = torch.relu(rows)
-        return rows
-
-    def _input_rows(self, batch):
-        """Request-level features in their order, then candidate-level ones, end to end."""
-        parameters = self.by_name()
-        ordered = sorted(self.features, key=lambda feature: feature["side"] == "item")
-        columns = []
-        for feature in ordered:
-            values = batch[feature["name"]]
-            if feature["kind"] == "numeric":
-                columns.append(values.unsqueeze(1))
-                continue
-            table = parameters[f"embedding.{table_name(feature)}"]
-            # `padding_idx` keeps the zero row of padding out of training.
-            rows = torch.nn.functional.embedding(values.long(), table, padding_idx=0)
-            if feature["kind"] == "sequence":
-                present = (values != 0).sum(1, keepdim=True).clamp(min=1)
-                rows = rows.sum(1) / present.to(rows.dtype)
-            columns.append(rows)
-        return torch.cat(columns, 1)
-
-    def logits(self, batch):
-        """Task name → logits `[rows]`."""
-        x = self._input_rows(batch)
-        kind = self.model["kind"]
-        if kind == "shared-bottom":
-            shared = self._apply_layers("bottom", x, last_is_linear=False)
-        elif kind == "mmoe":
-            count = self.model["experts"]
-            experts = [self._apply_layers(f"expert.{expert}", x, last_is_linear=False) for expert in range(count)]
-            experts = torch.stack(experts, 1)
-        logits = {}
-        for task in self.tasks:
-            name = task["name"]
-            if kind == "shared-bottom":
-                rows = shared
-            elif kind == "mmoe":
-                gate = torch.softmax(self._apply_layers(f"gate.{name}", x, last_is_linear=True), 1)
-                rows = (gate.unsqueeze(2) * experts).sum(1)
-            else:
-                rows = x
-            logits[name] = self._apply_layers(f"tower.{name}", rows, last_is_linear=True).squeeze(1)
-        return logits
+    def heads(self, batch):
+        """Task name → what its tower ends in, `[rows]`: a logit, or a number."""
+        kind = self.model["kind"].replace("-", "_")
+        return getattr(self, f"_{kind}")(batch)
 
     def forward(self, batch):
-        """Output name → probabilities `[rows]`: the tasks in order, then the derived outputs."""
-        outputs = {name: torch.sigmoid(logit) for name, logit in self.logits(batch).items()}
+        """Output name → predictions `[rows]`: the tasks in order, then the derived outputs."""
+        return self._outputs(self.heads(batch))
+
+    def _outputs(self, heads):
+        outputs = {}
+        for task in self.tasks:
+            value = heads[task["name"]]
+            outputs[task["name"]] = value if is_number(task) else torch.sigmoid(value)
+        if self.model["kind"] == "aitm":
+            outputs = self._conditional(outputs)
         for derived in self.derived:
             product = torch.ones(())
             for name in derived["product"]:
@@ -125,42 +49,181 @@ class Model(torch.nn.Module):
         return outputs
 
     def losses(self, batch, labels):
-        """`loss` and `loss.<task>`; `labels` maps task names to 0/1 tensors `[rows]`.
+        """`loss` and `loss.<task>`; `labels` maps task names to tensors `[rows]`.
 
-        ESMM learns the conditional task through the product with the task that it is given, over
-        all rows (Ma et al., SIGIR 2018, formula 3); the others learn it on the rows where it is
-        defined, and have no loss where there is none.
+        A conditional task is learned on the rows where it is defined, and has no loss where there is
+        none. ESMM learns it through the product with the task that it is given, over all rows (Ma
+        et al., SIGIR 2018, formula 3); AITM predicts the joint outcome itself.
         """
-        logits = self.logits(batch)
+        heads = self.heads(batch)
+        outputs = self._outputs(heads)
         losses = {}
         for task in self.tasks:
             name, given = task["name"], task.get("given")
-            if self.model["kind"] == "esmm" and given:
-                joint = torch.sigmoid(logits[given]) * torch.sigmoid(logits[name])
-                joint = joint.clamp(1e-7, 1 - 1e-7)
-                losses[name] = torch.nn.functional.binary_cross_entropy(joint, labels[name])
-                continue
-            weight = labels[given] if given else torch.ones_like(labels[name])
-            each = torch.nn.functional.binary_cross_entropy_with_logits(logits[name], labels[name], reduction="none")
+            label = labels[name]
+            if is_number(task):
+                each = (heads[name] - label) ** 2
+            elif self.model["kind"] == "esmm" and given:
+                joint = (outputs[given] * outputs[name]).clamp(1e-7, 1 - 1e-7)
+                each = torch.nn.functional.binary_cross_entropy(joint, label, reduction="none")
+            else:
+                each = torch.nn.functional.binary_cross_entropy_with_logits(heads[name], label, reduction="none")
+            everywhere = not given or self.model["kind"] in ("esmm", "aitm")
+            weight = torch.ones_like(label) if everywhere else labels[given]
             losses[name] = (each * weight).sum() / weight.sum().clamp(min=1)
         total = sum(task.get("weight", 1.0) * losses[task["name"]] for task in self.tasks)
-        return {"loss": total, **{f"loss.{name}": value for name, value in losses.items()}}
+        named = {f"loss.{name}": value for name, value in losses.items()}
+        penalty = self._penalty(heads)
+        if penalty is None:
+            return {"loss": total, **named}
+        return {"loss": total + penalty, **named, "loss.penalty": penalty}
+
+    def _towers(self, values):
+        return {name: self.tower(name, values[name]) for name in self.task_names}
+
+    # The zoo.
+
+    def _single_task(self, batch):
+        return self._towers(
+            {
+                name: self.hidden(f"bottom.{name}", self.rows(batch, f"embedding.{name}"), self.model["bottom"])
+                for name in self.task_names
+            }
+        )
+
+    def _shared_bottom(self, batch):
+        bottom = self.hidden("bottom", self.rows(batch), self.model["bottom"])
+        return self._towers({name: bottom for name in self.task_names})
+
+    def _bottom_of_each(self, batch):
+        x = self.rows(batch)
+        return self._towers({name: self.hidden(f"bottom.{name}", x, self.model["bottom"]) for name in self.task_names})
+
+    _l2_sharing = _bottom_of_each
+    _trace_norm = _bottom_of_each
+
+    def _cross_stitch(self, batch):
+        x = self.rows(batch)
+        values = {name: x for name in self.task_names}
+        for layer, width in enumerate(self.model["bottom"]):
+            units = torch.stack(
+                [self.layer(f"bottom.{name}.{layer}", values[name], width) for name in self.task_names], 1
+            )
+            values = {
+                name: torch.einsum("t,btd->bd", self.parameter(f"stitch.{name}.{layer}", (len(self.tasks),)), units)
+                for name in self.task_names
+            }
+        return self._towers(values)
+
+    def _omoe(self, batch):
+        x = self.rows(batch)
+        experts = [self.expert(f"expert.{expert}", x) for expert in range(self.model["experts"])]
+        mixture = self.mixture(f"gate.{SHARED}", x, experts)
+        return self._towers({name: mixture for name in self.task_names})
+
+    def _mmoe(self, batch):
+        x = self.rows(batch)
+        experts = [self.expert(f"expert.{expert}", x) for expert in range(self.model["experts"])]
+        return self._towers({name: self.mixture(f"gate.{name}", x, experts) for name in self.task_names})
+
+    def _cgc(self, batch):
+        x = self.rows(batch)
+        mixtures, _ = self._extract("", {name: x for name in self.task_names}, x)
+        return self._towers(mixtures)
+
+    def _ple(self, batch):
+        shared = self.rows(batch)
+        values = {name: shared for name in self.task_names}
+        for level in range(self.model["levels"]):
+            prefix = f"level.{level}."
+            mixtures, every = self._extract(prefix, values, shared)
+            if level + 1 < self.model["levels"]:
+                shared = self.mixture(f"{prefix}gate.{SHARED}", shared, every)
+            values = mixtures
+        return self._towers(values)
+
+    def _extract(self, prefix, values, shared):
+        own = {
+            name: [
+                self.expert(f"{prefix}expert.{name}.{expert}", values[name])
+                for expert in range(self.model["task_experts"])
+            ]
+            for name in self.task_names
+        }
+        common = [self.expert(f"{prefix}expert.{SHARED}.{expert}", shared) for expert in range(self.model["experts"])]
+        mixtures = {
+            name: self.mixture(f"{prefix}gate.{name}", values[name], own[name] + common) for name in self.task_names
+        }
+        return mixtures, sum(own.values(), []) + common
+
+    def _esmm(self, batch):
+        x = self.rows(batch)
+        widths = self.model["bottom"] + self.model["tower"]
+        return {name: self.tower(name, x, widths) for name in self.task_names}
+
+    def _aitm(self, batch):
+        x = self.rows(batch)
+        widths = self.model["bottom"] + self.model["tower"]
+        logits, previous = {}, None
+        for name in self.task_names:
+            value = self.hidden(f"tower.{name}", x, widths)
+            if previous is not None:
+                transferred = self.hidden(f"transfer.{name}", previous, widths[-1:])
+                value = self._attend(value, transferred)
+            logits[name] = self.linear(f"tower.{name}.{len(widths)}", value, 1).squeeze(1)
+            previous = value
+        return logits
+
+    def _attend(self, own, transferred):
+        both = torch.stack([own, transferred], 1)
+        width = both.shape[-1]
+        query, key, value = (
+            both @ self.parameter(f"attention.{part}.weight", (width, width)) for part in ("query", "key", "value")
+        )
+        weights = torch.softmax((query * key).sum(-1) / width**0.5, 1)
+        return (weights.unsqueeze(-1) * value).sum(1)
+
+    def _conditional(self, outputs):
+        """AITM's towers predict joint outcomes; the output of a conditional task is the quotient."""
+        result = dict(outputs)
+        for task in self.tasks:
+            if task.get("given"):
+                condition = outputs[task["given"]]
+                result[task["name"]] = torch.minimum(outputs[task["name"]], condition) / condition
+        return result
+
+    def _penalty(self, heads):
+        kind, names = self.model["kind"], self.task_names
+        if kind == "aitm":
+            predictions = [torch.sigmoid(heads[name]) for name in names]
+            excess = [torch.relu(later - earlier) for earlier, later in zip(predictions, predictions[1:])]
+            return self.model["calibrator"] * sum(excess).mean()
+        layers = range(len(self.model["bottom"]))
+        parameters = self.by_name()
+        if kind == "l2-sharing":
+            distance = 0
+            for index, first in enumerate(names):
+                for second in names[index + 1 :]:
+                    for layer in layers:
+                        for part in ("weight", "bias"):
+                            difference = (
+                                parameters[f"bottom.{first}.{layer}.{part}"]
+                                - parameters[f"bottom.{second}.{layer}.{part}"]
+                            )
+                            distance = distance + (difference**2).sum()
+            return self.model["sharing"] * distance
+        if kind == "trace-norm":
+            total = 0
+            for layer in layers:
+                stacked = torch.stack([parameters[f"bottom.{name}.{layer}.weight"].flatten() for name in names], 1)
+                total = total + torch.linalg.matrix_norm(stacked, ord="nuc")
+            return self.model["sharing"] * total
+        return None
 
 
-def table_name(feature):
-    return feature.get("table") or feature["name"]
-
-
-def code_count(fitted):
-    """Rows of a feature's embedding table: padding, missing, then the encoder's own codes."""
-    encoder, state = fitted["feature"]["encoder"], fitted["state"]
-    if encoder["kind"] == "vocab":
-        return FIRST_VALUE_CODE + encoder.get("oov_buckets", 1) + state["size"]
-    if encoder["kind"] == "hash":
-        return FIRST_VALUE_CODE + encoder["buckets"]
-    if encoder["kind"] == "bucketize":
-        return FIRST_VALUE_CODE + len(encoder["edges"]) + 1
-    raise ValueError(f"encoder {encoder['kind']!r} makes no codes")
+def is_number(task):
+    """Whether the task predicts a number and not a probability."""
+    return task.get("loss") == "squared-error"
 
 
 def load_parameters(model, arrays):

@@ -1,5 +1,5 @@
 //! The whole models against PyTorch: forward pass, losses, and the gradient of every parameter, in
-//! the plain graph and in the one that computes a request once.
+//! the plain graph and in the one that computes a request once; and the graph that is served.
 //!
 //! The files in `tests/golden` are written by `training/reference/golden.py`, which computes in
 //! double precision.
@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use gatefold_exec::{Executor, InputValue, Parameters, Plan};
 use gatefold_graph::{Gradient, Gradients, Graph, NodeId, differentiate, passes};
-use gatefold_nn::{LOSS, label_name, loss_name, loss_weight_name, training, weight_name};
-use gatefold_schema::{Derived, FittedFeature, Kind, Level, ModelConfig, Task};
+use gatefold_nn::{LOSS, forward, label_name, loss_name, loss_weight_name, training, weight_name};
+use gatefold_schema::{Derived, FittedFeature, Kind, Level, ModelConfig, ModelKind, Task};
 use serde::Deserialize;
 
 /// Scores are probabilities; everything here is of the order of one.
@@ -26,7 +26,10 @@ struct GoldenModel {
     /// One row a candidate, also of request-level features.
     inputs: BTreeMap<String, Vec<f64>>,
     labels: BTreeMap<String, Vec<f32>>,
+    /// As in training.
     outputs: BTreeMap<String, Vec<f64>>,
+    /// As served.
+    served: BTreeMap<String, Vec<f64>>,
     losses: BTreeMap<String, f64>,
     parameters: BTreeMap<String, GoldenParameter>,
 }
@@ -35,7 +38,8 @@ struct GoldenModel {
 struct GoldenParameter {
     shape: Vec<usize>,
     values: Vec<f32>,
-    gradient: Vec<f64>,
+    /// None where it is not trained.
+    gradient: Option<Vec<f64>>,
 }
 
 /// A graph input's numbers.
@@ -54,80 +58,109 @@ impl Numbers {
 }
 
 #[test]
-fn shared_bottom_agrees_with_pytorch() {
-    check("shared-bottom");
+fn every_golden_model_agrees_with_pytorch() {
+    let folder = folder();
+    let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder}: {error}"));
+    let mut cases: Vec<String> = files
+        .map(|file| file.expect("a readable folder").file_name().to_string_lossy().into_owned())
+        .filter_map(|name| name.strip_suffix(".json").map(str::to_owned))
+        .collect();
+    cases.sort();
+    for kind in ModelKind::ALL {
+        assert!(cases.iter().any(|case| case == kind.name()), "no golden file of {}", kind.name());
+    }
+    cases.iter().for_each(|case| check(case));
 }
 
-#[test]
-fn esmm_agrees_with_pytorch() {
-    check("esmm");
-}
-
-#[test]
-fn mmoe_agrees_with_pytorch() {
-    check("mmoe");
-}
-
-#[track_caller]
-fn check(kind: &str) {
-    let golden = read(kind);
-    let plain = training(&golden.features, &golden.tasks, &golden.derived, &golden.model).expect("a model");
-    check_graph(&golden, plain.clone(), Level::Candidate);
+fn check(case: &str) {
+    let golden = read(case);
+    let (features, tasks, derived) = (&golden.features, &golden.tasks, &golden.derived);
     let is_request = |name: &str| {
-        golden
-            .features
+        features
             .iter()
             .any(|fitted| fitted.feature.name == name && fitted.feature.side.level() == Level::Request)
     };
+    let plain = training(features, tasks, derived, &golden.model).expect("a model");
     let user_once = passes::user_once(&plain, &is_request).expect("the levels can be split");
-    check_graph(&golden, user_once, Level::Request);
+    check_training(case, &golden, plain, Level::Candidate);
+    check_training(case, &golden, user_once, Level::Request);
+
+    let plain = forward(features, tasks, derived, &golden.model).expect("a model");
+    let user_once = passes::user_once(&plain, &is_request).expect("the levels can be split");
+    check_served(case, &golden, &plain, Level::Candidate);
+    check_served(case, &golden, &user_once, Level::Request);
 }
 
-/// Checks one form of the graph; `level` is that of its user and context inputs.
-#[track_caller]
-fn check_graph(golden: &GoldenModel, mut graph: Graph, level: Level) {
-    let named =
-        |graph: &Graph, name: &str| graph.output_named(name).unwrap_or_else(|| panic!("no output {name}"));
-    let loss = named(&graph, LOSS);
-    let losses: Vec<(String, NodeId)> =
-        golden.losses.keys().map(|name| (name.clone(), named(&graph, name))).collect();
-    assert_eq!(losses.len(), golden.tasks.len() + 1);
-    assert!(golden.tasks.iter().all(|task| golden.losses.contains_key(&loss_name(&task.name))));
-    let outputs: Vec<(String, NodeId)> =
-        golden.outputs.keys().map(|name| (name.clone(), named(&graph, name))).collect();
-    let gradients = differentiate(&mut graph, loss).expect("derivatives");
+/// Checks one form of the graph that is served; `level` is that of its user and context inputs.
+fn check_served(case: &str, golden: &GoldenModel, graph: &Graph, level: Level) {
+    let targets: Vec<NodeId> = graph.outputs().iter().map(|(_, node)| *node).collect();
+    let executor = run(golden, graph, &targets, level, &inputs(golden, level));
+    assert_eq!(graph.outputs().len(), golden.served.len());
+    for (name, node) in graph.outputs() {
+        assert_close(
+            &format!("{case} {level:?}: served {name}"),
+            executor.value(*node),
+            &golden.served[name],
+        );
+    }
+}
 
-    let parameters = parameters(golden, &graph);
-    let inputs = inputs(golden, level);
+fn run(
+    golden: &GoldenModel,
+    graph: &Graph,
+    targets: &[NodeId],
+    level: Level,
+    inputs: &BTreeMap<String, Numbers>,
+) -> Executor {
     let views: Vec<(&str, InputValue)> =
         inputs.iter().map(|(name, numbers)| (name.as_str(), numbers.view())).collect();
-    let mut targets: Vec<NodeId> = losses.iter().chain(&outputs).map(|(_, node)| *node).collect();
-    targets.extend(gradients.targets());
-    let plan = Plan::compile(&graph, &targets).expect("a plan");
+    let plan = Plan::compile(graph, targets).expect("a plan");
     let mut executor = Executor::new(plan, 2).expect("threads");
     let candidates = golden.request_of.len();
     let requests = match level {
         Level::Request => request_rows(golden).len(),
-        _ => candidates,
+        Level::Candidate => candidates,
     };
-    executor.run(&parameters, requests, candidates, &views).expect("a run");
+    executor.run(&parameters(golden, graph), requests, candidates, &views).expect("a run");
+    executor
+}
 
-    for (name, node) in &outputs {
-        assert_close(&format!("output {name}"), executor.value(*node), &golden.outputs[name]);
-    }
-    for (name, node) in &losses {
-        assert_close(name, executor.value(*node), &[golden.losses[name]]);
+/// Checks one form of the graph in training; `level` is that of its user and context inputs.
+fn check_training(case: &str, golden: &GoldenModel, mut graph: Graph, level: Level) {
+    let named =
+        |graph: &Graph, name: &str| graph.output_named(name).unwrap_or_else(|| panic!("no output {name}"));
+    let loss = named(&graph, LOSS);
+    assert!(golden.tasks.iter().all(|task| golden.losses.contains_key(&loss_name(&task.name))));
+    let losses = golden.losses.iter().map(|(name, value)| (name, vec![*value]));
+    let expected: Vec<(&String, Vec<f64>)> =
+        golden.outputs.iter().map(|(name, values)| (name, values.clone())).chain(losses).collect();
+    assert_eq!(graph.outputs().len(), expected.len());
+    let found: Vec<NodeId> = expected.iter().map(|(name, _)| named(&graph, name)).collect();
+    let gradients = differentiate(&mut graph, loss).expect("derivatives");
+
+    let inputs = inputs(golden, level);
+    let executor = run(golden, &graph, &[&found[..], &gradients.targets()].concat(), level, &inputs);
+    for ((name, expected), node) in expected.iter().zip(found) {
+        assert_close(&format!("{case} {level:?}: {name}"), executor.value(node), expected);
     }
     for (index, declared) in graph.parameters().iter().enumerate() {
-        let expected = &golden.parameters[&declared.name].gradient;
-        let found = gradient_of(gatefold_graph::ParamId(index), &gradients, &graph, &executor, &inputs);
-        assert_close(&format!("gradient of {}", declared.name), &found, expected);
+        let parameter = gatefold_graph::ParamId(index);
+        let Some(expected) = &golden.parameters[&declared.name].gradient else {
+            assert!(gradients.get(parameter).is_none(), "{case}: {} is not trained", declared.name);
+            continue;
+        };
+        let found = gradient_of(parameter, &gradients, &graph, &executor, &inputs);
+        assert_close(&format!("{case} {level:?}: gradient of {}", declared.name), &found, expected);
     }
 }
 
-fn read(kind: &str) -> GoldenModel {
-    let folder = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
-    let path = format!("{folder}/../../tests/golden/{kind}.json");
+fn folder() -> String {
+    let crate_folder = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
+    format!("{crate_folder}/../../tests/golden")
+}
+
+fn read(case: &str) -> GoldenModel {
+    let path = format!("{}/{case}.json", folder());
     let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
