@@ -92,7 +92,7 @@ fn first_values(parameter: &Parameter, seed: u64) -> Vec<f32> {
     let mut values = vec![0.0; len(parameter)];
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream(name_hash(&parameter.name));
-    match parameter.init {
+    match &parameter.init {
         Init::Zeros => {}
         Init::GlorotUniform => {
             let fans: usize = parameter.dims.iter().sum();
@@ -105,6 +105,7 @@ fn first_values(parameter: &Parameter, seed: u64) -> Vec<f32> {
                 pair.iter_mut().zip(normals).for_each(|(value, normal)| *value = deviation * normal);
             }
         }
+        Init::Values(given) => values.copy_from_slice(given),
     }
     if parameter.table {
         let width = parameter.dims.get(1).copied().unwrap_or(0);

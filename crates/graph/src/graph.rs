@@ -14,7 +14,7 @@ pub struct NodeId(pub usize);
 pub struct ParamId(pub usize);
 
 /// How a parameter begins.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Init {
     /// All zero.
     Zeros,
@@ -22,6 +22,8 @@ pub enum Init {
     GlorotUniform,
     /// Normal with this standard deviation.
     Normal(f32),
+    /// These values, row-major.
+    Values(Vec<f32>),
 }
 
 /// A trained constant.

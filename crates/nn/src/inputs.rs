@@ -68,7 +68,7 @@ impl Net<'_> {
         let width = feature.embedding.ok_or_else(|| fail("add embedding = <width>, such as 16".into()))?;
         let dims = vec![rows, width];
         let name = format!("{prefix}.{}", feature.table_name());
-        if let Some(table) = self.tables.get(&name) {
+        if let Some(table) = self.parameters.get(&name) {
             let shared = &self.graph.fact(*table).dims;
             if *shared != dims {
                 return Err(fail(format!(
@@ -80,8 +80,6 @@ impl Net<'_> {
             return Ok(*table);
         }
         let init = Init::Normal(EMBEDDING_SCALE);
-        let table = self.graph.parameter(Parameter { name: name.clone(), dims, init, table: true });
-        self.tables.insert(name, table);
-        Ok(table)
+        Ok(self.declare(Parameter { name, dims, init, table: true }))
     }
 }

@@ -11,20 +11,32 @@
 //! - `experts`: experts and the gates that mix them.
 //! - `models`: one file a model, with its paper.
 //! - `losses`: one loss for each task and their weighted sum.
+//! - `shared`: what several tasks learn together.
 //!
 //! # Names
-//! Embedding tables are `embedding.<table>`, or `embedding.<task>.<table>` where a task has its
-//! own. Layer `i` of a part has `<part>.<i>.weight` (`[in, out]`) and `<part>.<i>.bias`. The parts
-//! are `bottom` (or `bottom.<task>`), `expert.<e>`, `gate.<task>` and `tower.<task>`; in CGC
-//! `expert.<task>.<e>` and `expert.shared.<e>`; in PLE these after `level.<l>.`. Labels, row
-//! weights and the weight of the loss are the inputs `label.<task>`, `weight.<task>` and
-//! `loss_weight.<task>` of training, losses the outputs `loss.<task>` and `loss`.
+//! Layer `i` of a part has the parameters `<part>.<i>.weight` (`[in, out]`) and `<part>.<i>.bias`.
+//!
+//! | name | what |
+//! |---|---|
+//! | `embedding.<table>` | an embedding table; `embedding.<task>.<table>` where a task has its own |
+//! | `tower.<task>` | the part of a task's network that ends in its output |
+//! | `bottom`, `bottom.<task>` | the hidden layers below it, shared or a task's own |
+//! | `stitch.<task>.<i>` | a task's combination of all tasks' activations after layer `i` |
+//! | `expert.<e>`, `gate.<task>` | experts that all tasks read, and the gate of a task |
+//! | `gate.shared` | the gate of all tasks |
+//! | `expert.<task>.<e>`, `expert.shared.<e>` | experts of a task's own, and those they share |
+//! | `level.<l>.…` | experts and gates of a level of PLE |
+//! | `transfer.<task>`, `attention.<part>.weight` | what AITM passes to a task, and how it is weighed |
+//!
+//! Training has the inputs `label.<task>`, `weight.<task>` (of each row) and `loss_weight.<task>`,
+//! and the outputs `loss.<task>`, `loss.penalty` where there is one, and `loss`.
 
 mod experts;
 mod inputs;
 mod losses;
 mod models;
 mod net;
+mod shared;
 
 use gatefold_graph::{Graph, GraphError, NodeId, Op};
 use gatefold_schema::{ConfigError, Derived, FittedFeature, ModelConfig, Task};
@@ -32,6 +44,7 @@ use gatefold_schema::{ConfigError, Derived, FittedFeature, ModelConfig, Task};
 pub use experts::Gate;
 use models::Head;
 use net::Net;
+pub use shared::{SharedParameters, shared_parameters};
 
 /// A model that cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +83,10 @@ pub enum NnError {
 /// [`loss_name`].
 pub const LOSS: &str = "loss";
 
+/// Name of the output with what the loss has beside the tasks' losses: the constraint of
+/// l2-sharing, trace-norm and AITM, by its strength. Other models have none.
+pub const PENALTY: &str = "loss.penalty";
+
 /// Name of the input with a task's labels: `f32 []` a candidate; 0 or 1, or any number where the
 /// task's loss is the squared error.
 pub fn label_name(task: &str) -> String {
@@ -105,7 +122,7 @@ pub fn forward(
     derived: &[Derived],
     model: &ModelConfig,
 ) -> Result<Graph, NnError> {
-    build(features, tasks, derived, model).map(|(net, _)| net.graph)
+    build(features, tasks, derived, model, false).map(|(net, _)| net.graph)
 }
 
 /// The graph of [`forward`] in which every gate and every expert is an output too, for looking
@@ -119,14 +136,15 @@ pub fn forward_with_gates(
     derived: &[Derived],
     model: &ModelConfig,
 ) -> Result<(Graph, Vec<Gate>), NnError> {
-    let (mut net, _) = build(features, tasks, derived, model)?;
+    let (mut net, _) = build(features, tasks, derived, model, false)?;
     let gates = net.name_gates();
     Ok((net.graph, gates))
 }
 
 /// The graph of [`forward`] with labels, weights and losses: further inputs `label.<task>`,
 /// `weight.<task>` and `loss_weight.<task>`, further outputs `loss.<task>` and [`LOSS`] (constant
-/// `[]`), which is the sum of the tasks' losses by their weights.
+/// `[]`), which is the sum of the tasks' losses by their weights and of [`PENALTY`], where the
+/// model has one.
 ///
 /// # Errors
 /// As [`forward`].
@@ -136,7 +154,7 @@ pub fn training(
     derived: &[Derived],
     model: &ModelConfig,
 ) -> Result<Graph, NnError> {
-    let (mut net, heads) = build(features, tasks, derived, model)?;
+    let (mut net, heads) = build(features, tasks, derived, model, true)?;
     losses::append(&mut net, tasks, &heads)?;
     Ok(net.graph)
 }
@@ -146,8 +164,9 @@ fn build<'a>(
     tasks: &[Task],
     derived: &[Derived],
     model: &'a ModelConfig,
+    training: bool,
 ) -> Result<(Net<'a>, Vec<Head>), NnError> {
-    let mut net = Net::new(features, model)?;
+    let mut net = Net::new(features, model, training)?;
     let heads = models::heads(&mut net, tasks)?;
     for (task, head) in tasks.iter().zip(&heads) {
         net.graph.output(&task.name, head.output);

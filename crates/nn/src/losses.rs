@@ -4,7 +4,7 @@ use gatefold_graph::{Fact, Level, NodeId, Op};
 use gatefold_schema::Task;
 
 use crate::{
-    LOSS, NnError, label_name, loss_name, loss_weight_name,
+    LOSS, NnError, PENALTY, label_name, loss_name, loss_weight_name,
     models::{Head, Learned},
     net::Net,
     weight_name,
@@ -36,14 +36,36 @@ pub(crate) fn append(net: &mut Net, tasks: &[Task], heads: &[Head]) -> Result<()
         let loss = net.apply(op, &[learned, labels[index], weights[head.space]])?;
         net.graph.output(&loss_name(&task.name), loss);
         let weighted = net.apply(Op::Mul, &[loss, loss_weights[index]])?;
-        total = Some(match total {
-            None => weighted,
-            Some(total) => net.apply(Op::Add, &[total, weighted])?,
-        });
+        total = add(net, total, weighted)?;
+    }
+    if let Some(penalty) = penalty(net, &weights)? {
+        net.graph.output(PENALTY, penalty);
+        total = add(net, total, penalty)?;
     }
     if let Some(total) = total {
         net.graph.output(LOSS, total);
     }
     net.graph.check()?;
     Ok(())
+}
+
+/// The sum of the penalties by their strengths.
+fn penalty(net: &mut Net, weights: &[NodeId]) -> Result<Option<NodeId>, NnError> {
+    let mut total = None;
+    for penalty in std::mem::take(&mut net.penalties) {
+        let value = match penalty.space {
+            Some(space) => net.apply(Op::MeanRows, &[penalty.value, weights[space]])?,
+            None => penalty.value,
+        };
+        let weighted = net.apply(Op::Scale(penalty.strength), &[value])?;
+        total = add(net, total, weighted)?;
+    }
+    Ok(total)
+}
+
+fn add(net: &mut Net, total: Option<NodeId>, term: NodeId) -> Result<Option<NodeId>, NnError> {
+    match total {
+        None => Ok(Some(term)),
+        Some(total) => net.apply(Op::Add, &[total, term]).map(Some),
+    }
 }

@@ -1,6 +1,8 @@
 //! The zoo: how the tasks share what they learn. One file a model, with its paper.
 
+mod aitm;
 mod cgc;
+mod cross_stitch;
 mod esmm;
 mod mmoe;
 mod omoe;
@@ -44,11 +46,13 @@ pub(crate) fn heads(net: &mut Net, tasks: &[Task]) -> Result<Vec<Head>, NnError>
     match net.model.kind {
         ModelKind::SingleTask => single_task::heads(net, tasks),
         ModelKind::SharedBottom => shared_bottom::heads(net, tasks),
+        ModelKind::CrossStitch => cross_stitch::heads(net, tasks),
         ModelKind::Omoe => omoe::heads(net, tasks),
         ModelKind::Mmoe => mmoe::heads(net, tasks),
         ModelKind::Cgc => cgc::heads(net, tasks),
         ModelKind::Ple => ple::heads(net, tasks),
         ModelKind::Esmm => esmm::heads(net, tasks),
+        ModelKind::Aitm => aitm::heads(net, tasks),
     }
 }
 

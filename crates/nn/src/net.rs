@@ -2,29 +2,49 @@
 
 use std::collections::BTreeMap;
 
-use gatefold_graph::{Graph, Init, NodeId, Op, Parameter};
-use gatefold_schema::{FittedFeature, ModelConfig};
+use gatefold_graph::{self as graph, Graph, Init, NodeId, Op, Parameter};
+use gatefold_schema::{Activation, FittedFeature, ModelConfig};
 
 use crate::{NnError, experts::Expert, inputs};
+
+/// Slope of the leaky ReLU below zero, as in PyTorch.
+const LEAKY_SLOPE: f32 = 0.01;
 
 /// A graph with what its parts are made by and what the models need to find again.
 pub(crate) struct Net<'a> {
     pub(crate) graph: Graph,
     pub(crate) model: &'a ModelConfig,
     pub(crate) features: &'a [FittedFeature],
+    /// Whether the graph is for training: what only a loss needs is left out of one that is served.
+    pub(crate) training: bool,
     /// The input of each feature.
     pub(crate) inputs: Vec<NodeId>,
-    /// The embedding tables so far, by parameter name.
-    pub(crate) tables: BTreeMap<String, NodeId>,
+    /// The parameters so far, by name.
+    pub(crate) parameters: BTreeMap<String, NodeId>,
     /// The experts so far.
     pub(crate) experts: Vec<Expert>,
     /// The gates so far: name, softmax, and the experts it weighs, as indices into `experts`.
     pub(crate) gates: Vec<(String, NodeId, Vec<usize>)>,
+    /// What the loss has beside the tasks' losses.
+    pub(crate) penalties: Vec<Penalty>,
+}
+
+/// A term of the loss that belongs to no task.
+pub(crate) struct Penalty {
+    pub(crate) strength: f32,
+    /// One number, or one a candidate.
+    pub(crate) value: NodeId,
+    /// The task over whose sample space a number a candidate is averaged.
+    pub(crate) space: Option<usize>,
 }
 
 impl<'a> Net<'a> {
     /// Declares an input for each feature.
-    pub(crate) fn new(features: &'a [FittedFeature], model: &'a ModelConfig) -> Result<Self, NnError> {
+    pub(crate) fn new(
+        features: &'a [FittedFeature],
+        model: &'a ModelConfig,
+        training: bool,
+    ) -> Result<Self, NnError> {
         if features.is_empty() {
             return Err(NnError::NoFeature);
         }
@@ -34,10 +54,12 @@ impl<'a> Net<'a> {
             graph,
             model,
             features,
+            training,
             inputs,
-            tables: BTreeMap::new(),
+            parameters: BTreeMap::new(),
             experts: Vec::new(),
             gates: Vec::new(),
+            penalties: Vec::new(),
         })
     }
 
@@ -55,13 +77,29 @@ impl<'a> Net<'a> {
         self.apply(Op::Add, &[product, bias])
     }
 
-    /// Hidden layers `<name>.0`, `<name>.1`, … of these widths: linear, then ReLU. No width: `x`
-    /// itself.
+    /// A hidden layer: linear, then the configured activation.
+    pub(crate) fn layer(&mut self, name: &str, x: NodeId, width: usize) -> Result<NodeId, NnError> {
+        let sum = self.linear(name, x, width)?;
+        self.activate(sum)
+    }
+
+    pub(crate) fn activate(&mut self, x: NodeId) -> Result<NodeId, NnError> {
+        let op = match self.model.activation {
+            Activation::Relu => Op::Relu,
+            Activation::LeakyRelu => Op::Activation(graph::Activation::LeakyRelu(LEAKY_SLOPE)),
+            Activation::Elu => Op::Activation(graph::Activation::Elu),
+            Activation::Gelu => Op::Activation(graph::Activation::Gelu),
+            Activation::Silu => Op::Activation(graph::Activation::Silu),
+            Activation::Tanh => Op::Activation(graph::Activation::Tanh),
+        };
+        self.apply(op, &[x])
+    }
+
+    /// Hidden layers `<name>.0`, `<name>.1`, … of these widths. No width: `x` itself.
     pub(crate) fn hidden(&mut self, name: &str, x: NodeId, widths: &[usize]) -> Result<NodeId, NnError> {
         let mut value = x;
-        for (layer, width) in widths.iter().enumerate() {
-            let sum = self.linear(&format!("{name}.{layer}"), value, *width)?;
-            value = self.apply(Op::Relu, &[sum])?;
+        for (index, width) in widths.iter().enumerate() {
+            value = self.layer(&format!("{name}.{index}"), value, *width)?;
         }
         Ok(value)
     }
@@ -84,7 +122,14 @@ impl<'a> Net<'a> {
         self.apply(Op::Squeeze, &[unit])
     }
 
-    fn parameter(&mut self, name: String, dims: &[usize], init: Init) -> NodeId {
-        self.graph.parameter(Parameter { name, dims: dims.to_vec(), init, table: false })
+    pub(crate) fn parameter(&mut self, name: String, dims: &[usize], init: Init) -> NodeId {
+        self.declare(Parameter { name, dims: dims.to_vec(), init, table: false })
+    }
+
+    pub(crate) fn declare(&mut self, parameter: Parameter) -> NodeId {
+        let name = parameter.name.clone();
+        let node = self.graph.parameter(parameter);
+        self.parameters.insert(name, node);
+        node
     }
 }

@@ -5,8 +5,8 @@
 mod evaluate;
 
 use evaluate::{Values, assert_same_function, evaluate, pseudo_random};
-use gatefold_graph::{ElementType, Graph, Level, passes};
-use gatefold_nn::{NnError, forward, forward_with_gates, training};
+use gatefold_graph::{ElementType, Graph, Init, Level, passes};
+use gatefold_nn::{NnError, SharedParameters, forward, forward_with_gates, shared_parameters, training};
 use gatefold_schema::{
     Derived, Encoder, EncoderState, Feature, FittedFeature, Kind, Loss, ModelConfig, ModelKind, Side, Task,
     ValueType,
@@ -200,6 +200,26 @@ fn ple_has_a_shared_gate_between_levels() {
 }
 
 #[test]
+fn cross_stitch_combines_after_every_layer() {
+    let network = layer(WIDTH, 7) + layer(7, 6) + layer(6, 5) + layer(5, 1);
+    let stitches = 2 * 2 * 2;
+    check(&model(ModelKind::CrossStitch), TABLES + 2 * network + stitches);
+
+    let graph = forward(&features(), &tasks(), &derived(), &model(ModelKind::CrossStitch)).unwrap();
+    let first =
+        |name: &str| graph.parameters().iter().find(|declared| declared.name == name).unwrap().init.clone();
+    assert_eq!(first("stitch.ctr.1"), Init::Values(vec![0.9, 1.0 - 0.9]));
+    assert_eq!(first("stitch.cvr.1"), Init::Values(vec![1.0 - 0.9, 0.9]));
+}
+
+#[test]
+fn aitm_passes_on_by_attention() {
+    let tower = layer(WIDTH, 7) + layer(7, 6) + layer(6, 5) + layer(5, 1);
+    let attention = 3 * 5 * 5;
+    check(&model(ModelKind::Aitm), TABLES + 2 * tower + layer(5, 5) + attention);
+}
+
+#[test]
 fn gates_name_the_experts_they_weigh() {
     let gates_of = |kind| {
         let (graph, gates) = forward_with_gates(&features(), &tasks(), &derived(), &model(kind)).unwrap();
@@ -264,6 +284,46 @@ fn parameters_have_the_names_of_their_parts() {
     assert_eq!(names(ModelKind::Mmoe), mmoe);
 }
 
+#[track_caller]
+fn check_shared(model: &ModelConfig, tables: bool, shared_parts: &[&str], last_layer: &[&str]) {
+    let graph = training(&features(), &tasks(), &derived(), model).unwrap();
+    let SharedParameters { all, last_layer: last } = shared_parameters(&graph, &tasks());
+    assert_eq!(last, last_layer);
+    for parameter in graph.parameters() {
+        let name = &parameter.name;
+        let is_part = shared_parts.iter().any(|part| name.starts_with(part));
+        let expected = is_part || (tables && parameter.table);
+        assert_eq!(all.contains(name), expected, "{name}");
+    }
+}
+
+#[test]
+fn what_several_tasks_learn_is_found() {
+    let of = model;
+    check_shared(&of(ModelKind::SingleTask), false, &[], &[]);
+    check_shared(&of(ModelKind::SharedBottom), true, &["bottom"], &["bottom.1.weight"]);
+    let experts = ["expert.0.1.weight", "expert.1.1.weight", "expert.2.1.weight"];
+    check_shared(&of(ModelKind::Mmoe), true, &["expert"], &experts);
+    let with_gate = [&experts[..], &["gate.shared.0.weight"]].concat();
+    check_shared(&of(ModelKind::Omoe), true, &["expert", "gate.shared"], &with_gate);
+    let shared = [0, 1, 2].map(|expert| format!("expert.shared.{expert}.1.weight"));
+    let shared: Vec<&str> = shared.iter().map(String::as_str).collect();
+    check_shared(&of(ModelKind::Cgc), true, &["expert.shared"], &shared);
+    // The loss of cvr is that of the product with ctr.
+    check_shared(&of(ModelKind::Esmm), true, &["tower.ctr"], &["tower.ctr.3.weight"]);
+    let stitched = ["bottom.ctr.1.weight", "bottom.cvr.1.weight"];
+    check_shared(&of(ModelKind::CrossStitch), true, &["bottom", "stitch.ctr.0", "stitch.cvr.0"], &stitched);
+    // Everything but the last layer of ctr's tower passes on to cvr.
+    let towers = ["tower.ctr.0", "tower.ctr.1", "tower.ctr.2"];
+    check_shared(&of(ModelKind::Aitm), true, &towers, &["tower.ctr.2.weight"]);
+
+    // Both forms of a graph share the same.
+    let plain = training(&features(), &tasks(), &derived(), &of(ModelKind::Ple)).unwrap();
+    let is_request = |name: &str| ["city", "recent", "hour"].contains(&name);
+    let split = passes::user_once(&plain, &is_request).unwrap();
+    assert_eq!(shared_parameters(&plain, &tasks()), shared_parameters(&split, &tasks()));
+}
+
 /// Scores of a forward graph and losses of its training graph, with the losses written out again
 /// from the scores.
 #[track_caller]
@@ -301,7 +361,8 @@ fn check_losses(kind: ModelKind) {
         ModelKind::Esmm => entropy(&found["ctcvr"], &conversions, &|_| true),
         _ => entropy(&found["cvr"], &conversions, &|row| clicks[row] == 1.0),
     };
-    for (name, expected) in [("loss.ctr", ctr), ("loss.cvr", cvr), ("loss", ctr + 0.5 * cvr)] {
+    let penalty = found.get("loss.penalty").map_or(0.0, |penalty| penalty[0]);
+    for (name, expected) in [("loss.ctr", ctr), ("loss.cvr", cvr), ("loss", ctr + 0.5 * cvr + penalty)] {
         let found = found[name][0];
         assert!((found - expected).abs() < 1e-12, "{name}: {found}, expected {expected}");
     }
@@ -312,7 +373,8 @@ fn check_losses(kind: ModelKind) {
 
 #[test]
 fn tasks_lose_over_their_sample_space() {
-    for kind in ModelKind::ALL.into_iter().filter(|kind| *kind != ModelKind::Esmm) {
+    let everywhere = [ModelKind::Esmm, ModelKind::Aitm];
+    for kind in ModelKind::ALL.into_iter().filter(|kind| !everywhere.contains(kind)) {
         check_losses(kind);
     }
 }

@@ -28,7 +28,8 @@ pub use manifest::{
     ShardInfo, SplitInfo,
 };
 pub use recipe::{
-    EventLogs, ModelConfig, ModelKind, Recipe, SHARED, SampleSource, SamplesConfig, SplitConfig, TrainConfig,
+    Activation, EventLogs, ModelConfig, ModelKind, Recipe, SHARED, SampleSource, SamplesConfig, SplitConfig,
+    TrainConfig,
 };
 pub use request::JsonRequest;
 pub use strict::ConfigError;

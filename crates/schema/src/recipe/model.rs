@@ -15,6 +15,9 @@ pub enum ModelKind {
     SingleTask,
     /// One bottom network under a tower for each task (Caruana, 1997).
     SharedBottom,
+    /// A network for each task over shared embeddings, which exchange linear combinations of their
+    /// activations after every layer (Misra et al., CVPR 2016).
+    CrossStitch,
     /// Experts mixed by one softmax gate for all tasks (Ma et al., KDD 2018, as OMoE).
     Omoe,
     /// Experts mixed by one softmax gate for each task (Ma et al., KDD 2018).
@@ -26,18 +29,23 @@ pub enum ModelKind {
     /// A CTR and a CVR tower over shared embeddings, both learned on all impressions through
     /// `ctcvr = ctr · cvr` (Ma et al., SIGIR 2018).
     Esmm,
+    /// Towers in the order of the outcomes, each passing on what it knows to the next by
+    /// attention (Xi et al., KDD 2021).
+    Aitm,
 }
 
 impl ModelKind {
     /// Every kind, in the order of reports.
-    pub const ALL: [ModelKind; 7] = [
+    pub const ALL: [ModelKind; 9] = [
         ModelKind::SingleTask,
         ModelKind::SharedBottom,
+        ModelKind::CrossStitch,
         ModelKind::Omoe,
         ModelKind::Mmoe,
         ModelKind::Cgc,
         ModelKind::Ple,
         ModelKind::Esmm,
+        ModelKind::Aitm,
     ];
 
     /// The word used in files and messages.
@@ -45,12 +53,19 @@ impl ModelKind {
         match self {
             ModelKind::SingleTask => "single-task",
             ModelKind::SharedBottom => "shared-bottom",
+            ModelKind::CrossStitch => "cross-stitch",
             ModelKind::Omoe => "omoe",
             ModelKind::Mmoe => "mmoe",
             ModelKind::Cgc => "cgc",
             ModelKind::Ple => "ple",
             ModelKind::Esmm => "esmm",
+            ModelKind::Aitm => "aitm",
         }
+    }
+
+    /// Whether the tasks share, or stay near each other in, hidden layers below their towers.
+    fn shares_bottom(self) -> bool {
+        matches!(self, ModelKind::SharedBottom | ModelKind::CrossStitch)
     }
 
     /// Whether the model has experts and gates.
@@ -62,6 +77,25 @@ impl ModelKind {
     fn has_task_experts(self) -> bool {
         matches!(self, ModelKind::Cgc | ModelKind::Ple)
     }
+}
+
+/// What follows the linear part of a hidden layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// `max(x, 0)`.
+    #[default]
+    Relu,
+    /// `x` where positive, else `0.01 x` (Maas et al., 2013).
+    LeakyRelu,
+    /// `x` where positive, else `exp(x) − 1` (Clevert et al., 2016).
+    Elu,
+    /// `x Φ(x)` (Hendrycks and Gimpel, 2016).
+    Gelu,
+    /// `x σ(x)` (Elfwing et al., 2018).
+    Silu,
+    /// The hyperbolic tangent.
+    Tanh,
 }
 
 /// The model: its kind and the widths of its parts. Parts that a kind does not have are ignored,
@@ -92,6 +126,13 @@ pub struct ModelConfig {
     /// Hidden widths of each task's tower, before its one-unit layer.
     #[serde(default = "default_tower")]
     pub tower: Vec<usize>,
+    /// What follows each hidden layer.
+    #[serde(default)]
+    pub activation: Activation,
+    /// Strength of AITM's calibrator: of the constraint that no outcome is likelier than the one
+    /// before it.
+    #[serde(default = "default_calibrator")]
+    pub calibrator: f32,
 }
 
 fn default_bottom() -> Vec<usize> {
@@ -108,6 +149,9 @@ fn default_levels() -> usize {
 }
 fn default_tower() -> Vec<usize> {
     vec![64]
+}
+fn default_calibrator() -> f32 {
+    0.6
 }
 
 /// Most experts of a sort, and most levels: far above what is of use, and small enough to build.
@@ -126,6 +170,8 @@ impl ModelConfig {
             expert: default_bottom(),
             gate: Vec::new(),
             tower: default_tower(),
+            activation: Activation::default(),
+            calibrator: default_calibrator(),
         }
     }
 
@@ -157,45 +203,74 @@ impl ModelConfig {
                 return fail(format!("{kind} needs {key} between 1 and {most}, found {found}"));
             }
         }
-        if self.kind == ModelKind::SharedBottom && self.bottom.is_empty() {
+        if self.kind.shares_bottom() && self.bottom.is_empty() {
             return fail(format!("{kind} needs a width in bottom, such as bottom = [256, 128]"));
         }
         if self.kind.has_experts() && self.expert.is_empty() {
             return fail(format!("{kind} needs a width in expert, such as expert = [256, 128]"));
         }
+        if !(self.calibrator.is_finite() && self.calibrator >= 0.0) {
+            return fail(format!("calibrator must be a number of at least 0, found {}", self.calibrator));
+        }
         if self.kind.has_task_experts() && tasks.iter().any(|task| task.name == SHARED) {
             return fail(format!("{kind} calls its common experts '{SHARED}'; give that task another name"));
         }
-        if self.kind == ModelKind::Esmm {
-            return check_esmm(tasks);
+        match self.kind {
+            ModelKind::Esmm => check_esmm(tasks),
+            ModelKind::Aitm => self.check_aitm(tasks),
+            _ => Ok(()),
         }
-        Ok(())
+        .or_else(|text| fail(format!("{kind} {text}")))
+    }
+
+    fn check_aitm(&self, tasks: &[Task]) -> Result<(), String> {
+        if self.bottom.is_empty() && self.tower.is_empty() {
+            return Err("needs a width in bottom or tower, such as tower = [64]".into());
+        }
+        let [_, _, ..] = tasks else {
+            return Err("passes information from task to task and needs at least two, in the order of the \
+                        outcomes, such as ctr and cvr"
+                .into());
+        };
+        for pair in tasks.windows(2) {
+            if pair[1].given.as_ref().is_some_and(|given| *given != pair[0].name) {
+                return Err(format!(
+                    "needs the tasks in the order of the outcomes: '{}' comes before {}",
+                    pair[0].name,
+                    pair[1].in_words()
+                ));
+            }
+        }
+        check_probabilities(tasks)
     }
 }
 
 /// What stands for the task in the names of parts that CGC and PLE share between tasks.
 pub const SHARED: &str = "shared";
 
-fn check_esmm(tasks: &[Task]) -> Result<(), ConfigError> {
+fn check_esmm(tasks: &[Task]) -> Result<(), String> {
     let fits = match tasks {
         [first, second] => first.given.is_none() && second.given.as_deref() == Some(first.name.as_str()),
         _ => false,
     };
     if !fits {
         let found: Vec<String> = tasks.iter().map(Task::in_words).collect();
-        return Err(ConfigError::new(format!(
-            "[model]: esmm needs exactly two tasks, the second conditional on the first, such as ctr and \
-             cvr with given = \"ctr\"; found {}",
+        return Err(format!(
+            "needs exactly two tasks, the second conditional on the first, such as ctr and cvr with \
+             given = \"ctr\"; found {}",
             found.join(", ")
-        )));
+        ));
     }
-    if let Some(task) = tasks.iter().find(|task| task.loss != Loss::CrossEntropy) {
-        return Err(ConfigError::new(format!(
-            "[model]: esmm multiplies probabilities, but task '{}' has the loss {}; use cross-entropy or \
-             another kind",
+    check_probabilities(tasks)
+}
+
+fn check_probabilities(tasks: &[Task]) -> Result<(), String> {
+    match tasks.iter().find(|task| task.loss != Loss::CrossEntropy) {
+        None => Ok(()),
+        Some(task) => Err(format!(
+            "relates probabilities, but task '{}' has the loss {}; use cross-entropy or another kind",
             task.name,
             task.loss.name()
-        )));
+        )),
     }
-    Ok(())
 }
