@@ -82,8 +82,8 @@ pub(crate) fn measure(folder: &Path, threads: usize) -> Result<Value> {
     };
     let data = TrainingData {
         encoders: encoders(&recipe),
-        train: split(BATCH * BATCHES),
-        valid: split(VALIDATION_ROWS),
+        train: split(BATCH * BATCHES).into(),
+        valid: split(VALIDATION_ROWS).into(),
         examples: Vec::new(),
     };
     let trained = train(&recipe, &data, &TrainOptions { threads }, &mut Silent)?;

@@ -32,8 +32,8 @@ pub(crate) fn publish(out: &Path) -> Result<Value> {
     let requests: Vec<JsonRequest> = (0..REQUESTS).map(|index| request(index, &mut random)).collect();
     let data = TrainingData {
         encoders: encoders(&recipe),
-        train: split(&recipe, ROWS, &mut random),
-        valid: split(&recipe, ROWS, &mut random),
+        train: split(&recipe, ROWS, &mut random).into(),
+        valid: split(&recipe, ROWS, &mut random).into(),
         examples: requests[..2].to_vec(),
     };
     let trained = train(&recipe, &data, &TrainOptions { threads: 1 }, &mut Silent)?;

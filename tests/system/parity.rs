@@ -42,9 +42,10 @@ fn native(kind: &str, models: &Path) -> Native {
     let data = TrainingData::load(&recipe, &samples).expect("samples fit the recipe");
     let trained = train(&recipe, &data, &TrainOptions { threads: 1 }, &mut Silent).expect("training works");
     publish(&recipe, &data, &trained, &models.join(kind), &loader(), &mut Silent).expect("publishing works");
-    let split = samples.load("test").expect("a test split");
+    let shards = samples.shards("test").expect("a test split");
     let mut forward = Forward::new(&recipe, &samples.encoders, 1).expect("the model can be run");
-    let scores = forward.score_split(&trained.parameters, &split).expect("the split fits");
+    let scores = forward.score_rows(&trained.parameters, &shards).expect("the split fits");
+    let split = samples.load("test").expect("a test split");
     let names = forward.output_names().map(str::to_owned).collect();
     Native { names, scores, split }
 }

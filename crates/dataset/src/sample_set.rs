@@ -5,11 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use gatefold_schema::{
-    EncoderSet, JsonRequest, SampleManifest, ShardInfo, SplitInfo, Vocabulary, manifest::SAMPLES_FORMAT,
-    strict::from_json,
+    EncoderSet, JsonRequest, SampleManifest, Vocabulary, manifest::SAMPLES_FORMAT, strict::from_json,
 };
 
-use crate::{DatasetError, Split, shard};
+use crate::{
+    DatasetError, Split,
+    shards::{Columns, Shards},
+};
 
 /// A complete sample set.
 #[derive(Clone, Debug)]
@@ -79,56 +81,28 @@ impl SampleSet {
         read_json(&self.folder.join("examples.json"))
     }
 
-    /// Reads the split `name` into memory.
+    /// The shards of the split `name`, to be decoded when they are needed.
     ///
     /// # Errors
-    /// An unknown split; a shard that is missing, of another size than the manifest says, damaged,
-    /// without a column, with a label other than 0 and 1 or a code outside its table.
+    /// An unknown split; a shard that is missing, or of another size than the manifest says.
+    pub fn shards(&self, name: &str) -> Result<Shards, DatasetError> {
+        Shards::on_disk(&self.folder, &self.manifest, name)
+    }
+
+    /// Reads the split `name` into memory as one.
+    ///
+    /// # Errors
+    /// As [`Self::shards`] and [`Shards::scan`].
     pub fn load(&self, name: &str) -> Result<Split, DatasetError> {
-        let info = self.manifest.splits.get(name).ok_or_else(|| DatasetError::UnknownSplit {
-            name: name.to_owned(),
-            known: self.manifest.splits.keys().cloned().collect::<Vec<_>>().join(", "),
-        })?;
-        for shard in &info.shards {
-            check_size(&self.folder.join(&shard.file), shard)?;
-        }
+        let shards = self.shards(name)?;
         let mut split = Split::empty(&self.manifest);
-        for info in &info.shards {
-            shard::read(&self.folder.join(&info.file), &self.manifest, info.rows, &mut split)?;
-        }
-        self.check_rows(name, info, &split)?;
+        let columns = Columns { features: true, labels: &self.manifest.labels, time: true };
+        shards.scan(columns, |part| {
+            split.append(part);
+            Ok::<(), DatasetError>(())
+        })?;
         Ok(split)
     }
-
-    fn check_rows(&self, name: &str, info: &SplitInfo, split: &Split) -> Result<(), DatasetError> {
-        let requests = split.request.last().map_or(0, |last| u64::from(*last) + 1);
-        let in_order = split.request.windows(2).all(|pair| pair[1] == pair[0] || pair[1] == pair[0] + 1);
-        if split.rows as u64 == info.rows && requests == info.requests && in_order {
-            return Ok(());
-        }
-        Err(DatasetError::content(
-            &self.folder,
-            format!(
-                "split '{name}' has {} rows in {requests} requests, expected {} in {}, in order; \
-                 shards have been changed: build the samples again",
-                split.rows, info.rows, info.requests
-            ),
-        ))
-    }
-}
-
-fn check_size(path: &Path, shard: &ShardInfo) -> Result<(), DatasetError> {
-    let found = fs::metadata(path).map_err(DatasetError::io(path))?.len();
-    if found == shard.bytes {
-        return Ok(());
-    }
-    Err(DatasetError::content(
-        path,
-        format!(
-            "has {found} bytes, expected {}; it was cut off or changed: build the samples again",
-            shard.bytes
-        ),
-    ))
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, DatasetError> {

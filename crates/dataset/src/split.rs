@@ -40,6 +40,21 @@ impl Split {
         }
     }
 
+    /// Appends the rows of `part`, which must be of the same sample set.
+    pub(crate) fn append(&mut self, part: &Split) {
+        self.rows += part.rows;
+        self.request.extend_from_slice(&part.request);
+        for (column, more) in self.columns.iter_mut().zip(&part.columns) {
+            column.append(more);
+        }
+        for (name, values) in &mut self.labels {
+            values.extend_from_slice(&part.labels[name]);
+        }
+        if let Some(more) = &part.time {
+            self.time.get_or_insert_default().extend_from_slice(more);
+        }
+    }
+
     /// Number of requests.
     pub fn requests(&self) -> usize {
         self.request.last().map_or(0, |last| *last as usize + 1)

@@ -8,7 +8,7 @@ use gatefold_dataset::SampleSet;
 use gatefold_features::FeatureColumn;
 use gatefold_schema::{
     EncoderSet, EncoderState, Feature, FittedFeature, SampleManifest, ShardInfo, SplitInfo, Task, Vocabulary,
-    VocabularyValues, strict::from_toml,
+    VocabularyValues, manifest::SHARD_FINGERPRINT, strict::from_toml,
 };
 use polars::prelude::*;
 
@@ -90,8 +90,12 @@ fn frame(rows: &[Row]) -> DataFrame {
     .unwrap()
 }
 
-fn save(path: &Path, mut frame: DataFrame) -> ShardInfo {
-    ParquetWriter::new(File::create(path).unwrap()).finish(&mut frame).unwrap();
+fn save(path: &Path, mut frame: DataFrame, fingerprint: &str) -> ShardInfo {
+    let notes = vec![(SHARD_FINGERPRINT.to_owned(), fingerprint.to_owned())];
+    ParquetWriter::new(File::create(path).unwrap())
+        .with_key_value_metadata(Some(KeyValueMetadata::from_static(notes)))
+        .finish(&mut frame)
+        .unwrap();
     ShardInfo {
         file: path.file_name().unwrap().to_str().unwrap().to_owned(),
         rows: frame.height() as u64,
@@ -115,19 +119,19 @@ fn write(folder: &Path, first: DataFrame, second: DataFrame) {
     let vocabulary = Vocabulary { table: "country".into(), values };
     fs::create_dir_all(folder.join("vocab")).unwrap();
     fs::write(folder.join("vocab/country.json"), serde_json::to_vec(&vocabulary).unwrap()).unwrap();
+    let set = EncoderSet {
+        features: features.clone(),
+        vocabularies: BTreeMap::from([("country".to_owned(), vocabulary)]),
+    };
     let shards = vec![
-        save(&folder.join("train-00000.parquet"), first),
-        save(&folder.join("train-00001.parquet"), second),
+        save(&folder.join("train-00000.parquet"), first, &set.fingerprint()),
+        save(&folder.join("train-00001.parquet"), second, &set.fingerprint()),
     ];
     let train = SplitInfo {
         rows: shards.iter().map(|shard| shard.rows).sum(),
         shards,
         requests: 3,
         ..SplitInfo::default()
-    };
-    let set = EncoderSet {
-        features: features.clone(),
-        vocabularies: BTreeMap::from([("country".to_owned(), vocabulary)]),
     };
     let manifest = SampleManifest {
         format: 1,
@@ -262,16 +266,32 @@ fn wrong_contents_are_refused() {
         as_it_is,
         "label 'p_click', row 1: NaN is not a finite number",
     );
-    check_refused(with(|row| row.1 = 5), as_it_is, "feature 'country', row 1: code 5 is outside 0..5");
-    check_refused(with(|row| row.1 = -1), as_it_is, "feature 'country', row 1: code -1 is outside 0..5");
-    check_refused(with(|row| row.2 = &[2, 12]), as_it_is, "feature 'seen', row 1: code 12 is outside 0..12");
+    check_refused(
+        with(|row| row.1 = 5),
+        as_it_is,
+        "train-00001.parquet: feature 'country', row 1: code 5 is outside its table of 5 rows",
+    );
+    check_refused(
+        with(|row| row.1 = -1),
+        as_it_is,
+        "feature 'country', row 1: code -1 is outside its table of 5 rows",
+    );
+    check_refused(
+        with(|row| row.2 = &[2, 12]),
+        as_it_is,
+        "feature 'seen', row 1: code 12 is outside its table of 12 rows",
+    );
     check_refused(
         with(|row| row.2 = &[2, 3, 4, 5]),
         as_it_is,
         "feature 'seen', row 1: 4 codes, at most 3 fit",
     );
     check_refused(with(|row| row.4 = f32::INFINITY), as_it_is, "feature 'price', row 1: inf is not finite");
-    check_refused(with(|row| row.0 = 1), as_it_is, "expected 5 in 3, in order");
+    check_refused(
+        with(|row| row.0 = 1),
+        as_it_is,
+        "row 1 is of request 1 after request 2, expected requests numbered in order",
+    );
     let without = frame(&SECOND).drop("item").unwrap();
     check_refused(without, as_it_is, "there is no column 'item'");
     let mut other = frame(&SECOND);

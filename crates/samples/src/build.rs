@@ -12,7 +12,7 @@ use std::path::Path;
 use gatefold_features::{Encoder, FeatureColumn, RawBatch, Strictness, fit::Fitter};
 use gatefold_schema::{
     EncoderSet, JsonRequest, Recipe, SampleManifest, SampleSource, ShardInfo, SplitInfo, VocabularyValues,
-    manifest::SAMPLES_FORMAT,
+    manifest::{SAMPLES_FORMAT, SHARD_FINGERPRINT},
 };
 use polars::prelude::*;
 
@@ -70,7 +70,14 @@ pub fn build(
 
     let rows = prepared.frame.height() as u64;
     progress.start("writing shards", Some(rows));
-    let mut writer = Writer { recipe, prepared: &prepared, encoded: &encoded, folder: &folder, progress };
+    let mut writer = Writer {
+        recipe,
+        prepared: &prepared,
+        encoded: &encoded,
+        fingerprint: encoder.fingerprint(),
+        folder: &folder,
+        progress,
+    };
     let mut splits = BTreeMap::new();
     for (name, range) in &prepared.splits {
         splits.insert((*name).to_owned(), writer.split(name, range.clone())?);
@@ -226,6 +233,8 @@ struct Writer<'a> {
     recipe: &'a Recipe,
     prepared: &'a Prepared,
     encoded: &'a [FeatureColumn],
+    /// Of the encoders.
+    fingerprint: &'a str,
     folder: &'a StagedFolder,
     progress: &'a mut dyn Progress,
 }
@@ -258,7 +267,8 @@ impl Writer<'_> {
             let mut frame = self
                 .shard(&part, &request, rows.start, start..end)
                 .map_err(SamplesError::step("making a shard"))?;
-            let bytes = write_parquet(&mut frame, &self.folder.path(&file))?;
+            let notes = [(SHARD_FINGERPRINT, self.fingerprint)];
+            let bytes = write_parquet(&mut frame, &self.folder.path(&file), &notes)?;
             info.shards.push(ShardInfo { file, rows: (end - start) as u64, bytes });
             self.progress.advance((end - start) as u64);
             start = end;
@@ -292,7 +302,7 @@ impl Writer<'_> {
         let found = self.prepared.splits.iter().find(|(split, _)| *split == name);
         let Some((_, rows)) = found else { return Ok(()) };
         let mut part = self.prepared.frame.slice(rows.start as i64, rows.len());
-        write_parquet(&mut part, &self.folder.path(&format!("raw-{name}.parquet")))?;
+        write_parquet(&mut part, &self.folder.path(&format!("raw-{name}.parquet")), &[])?;
         Ok(())
     }
 }

@@ -138,7 +138,7 @@ pub fn write(
         if name == "impressions.parquet" {
             impression_rows = frame.height() as u64;
         }
-        crate::files::write_parquet(&mut frame, &folder.path(name))?;
+        crate::files::write_parquet(&mut frame, &folder.path(name), &[])?;
         progress.advance(1);
     }
     let report = report(config, &history, impression_rows, auc);

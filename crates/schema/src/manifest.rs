@@ -13,6 +13,8 @@ use crate::{
 
 /// Version of the sample folder's layout.
 pub const SAMPLES_FORMAT: u32 = 1;
+/// Key in the metadata of a shard file under which it names the fingerprint of its encoders.
+pub const SHARD_FINGERPRINT: &str = "gatefold.fingerprint";
 /// Version of the bundle folder's layout.
 pub const BUNDLE_FORMAT: u32 = 1;
 

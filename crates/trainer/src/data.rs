@@ -1,25 +1,35 @@
 //! What a training reads: the encoded splits, and the examples that golden rows are made of.
+//!
+//! A split may be larger than memory: what does not fit [`KEPT_BYTES`] stays on disk and is decoded
+//! shard by shard each time it is read. Labels of the validation split are the exception: an exact
+//! AUC needs those of all rows at once.
 
-use gatefold_dataset::{SampleSet, Split};
+use gatefold_dataset::{Columns, SampleSet, Shards};
 use gatefold_schema::{EncoderSet, JsonRequest, Recipe};
 
-use crate::{error::TrainError, space::check_labels};
+use crate::{
+    error::TrainError,
+    space::{LabelCheck, Labels, measured_outputs},
+};
 
-/// The parts of a sample set that training and publishing use, in memory.
+/// Splits of at most so many decoded bytes are decoded once and kept.
+pub const KEPT_BYTES: usize = 256 << 20;
+
+/// The parts of a sample set that training and publishing use.
 #[derive(Clone, Debug)]
 pub struct TrainingData {
     /// Fitted features and vocabularies.
     pub encoders: EncoderSet,
     /// The rows that parameters are learned from.
-    pub train: Split,
+    pub train: Shards,
     /// The rows that the best parameters are chosen by.
-    pub valid: Split,
+    pub valid: Shards,
     /// Requests with raw values.
     pub examples: Vec<JsonRequest>,
 }
 
 impl TrainingData {
-    /// Loads the splits `train` and `valid`.
+    /// Opens the splits `train` and `valid`, and keeps those in memory that are small.
     ///
     /// # Errors
     /// When the sample set was built for other features than the recipe's, or cannot be read.
@@ -27,8 +37,8 @@ impl TrainingData {
         check_features_match(recipe, &samples.encoders)?;
         Ok(Self {
             encoders: samples.encoders.clone(),
-            train: samples.load("train")?,
-            valid: samples.load("valid")?,
+            train: keep_if_small(samples.shards("train")?)?,
+            valid: keep_if_small(samples.shards("valid")?)?,
             examples: samples.examples()?,
         })
     }
@@ -36,14 +46,42 @@ impl TrainingData {
     /// Checks the labels of both splits for the tasks of `recipe`.
     ///
     /// # Errors
-    /// As [`check_labels`].
+    /// As [`LabelCheck::finish`], or shards that cannot be read.
     pub fn check(&self, recipe: &Recipe) -> Result<(), TrainError> {
         check_features_match(recipe, &self.encoders)?;
-        for (name, split) in [("train", &self.train), ("valid", &self.valid)] {
-            check_labels(name, split.rows, &split.labels, &recipe.tasks, &recipe.derived)?;
+        for (name, shards) in [("train", &self.train), ("valid", &self.valid)] {
+            let mut check = LabelCheck::new(name, &recipe.tasks, &recipe.derived, shards.label_names())?;
+            let labels = label_columns(recipe);
+            shards.scan(Columns { features: false, labels: &labels, time: false }, |part| {
+                check.add(part.rows, &part.labels);
+                Ok::<(), TrainError>(())
+            })?;
+            check.finish()?;
         }
         Ok(())
     }
+
+    /// The label columns of the recipe's outputs on all validation rows.
+    ///
+    /// # Errors
+    /// Shards that cannot be read.
+    pub fn valid_labels(&self, recipe: &Recipe) -> Result<Labels, TrainError> {
+        Ok(self.valid.labels(&label_columns(recipe))?)
+    }
+}
+
+fn keep_if_small(shards: Shards) -> Result<Shards, TrainError> {
+    let bytes = shards.rows() * shards.row_bytes(shards.label_names().len());
+    Ok(if bytes <= KEPT_BYTES { shards.keep()? } else { shards })
+}
+
+/// The label columns of tasks and derived outputs, each once.
+fn label_columns(recipe: &Recipe) -> Vec<String> {
+    let outputs = measured_outputs(&recipe.tasks, &recipe.derived);
+    let mut labels: Vec<String> = outputs.into_iter().map(|output| output.label).collect();
+    labels.sort_unstable();
+    labels.dedup();
+    labels
 }
 
 /// Codes in the shards mean what the encoders of the sample set say, so the recipe must declare

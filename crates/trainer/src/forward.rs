@@ -1,6 +1,6 @@
 //! The trainer's own forward pass: the scores that every exported form must give.
 
-use gatefold_dataset::Split;
+use gatefold_dataset::{ReadOptions, Reader, Shards};
 use gatefold_exec::{Executor, InputValue, Parameters, Plan};
 use gatefold_features::{FeatureBatch, FeatureColumn};
 use gatefold_graph::{Graph, NodeId};
@@ -76,20 +76,21 @@ impl Forward {
         self.run(parameters, batch.candidates, &columns)
     }
 
-    /// Probabilities of every row of `split`: one list an output.
+    /// Probabilities of every row of a split in order: one list an output. Shards on disk are
+    /// decoded while those before them are scored.
     ///
     /// # Errors
-    /// As [`Self::score`].
-    pub fn score_split(
+    /// As [`Self::score`], and shards that cannot be read.
+    pub fn score_rows(
         &mut self,
         parameters: &Parameters,
-        split: &Split,
+        rows: &Shards,
     ) -> Result<Vec<Vec<f32>>, TrainError> {
-        let mut scores: Vec<Vec<f32>> = self.outputs.iter().map(|_| Vec::with_capacity(split.rows)).collect();
-        let rows: Vec<u32> = (0..split.rows as u32).collect();
-        for rows in rows.chunks(ROWS_PER_BATCH) {
-            let columns: Vec<FeatureColumn> = split.columns.iter().map(|column| column.take(rows)).collect();
-            let found = self.run(parameters, rows.len(), &columns)?;
+        let mut scores: Vec<Vec<f32>> =
+            self.outputs.iter().map(|_| Vec::with_capacity(rows.rows())).collect();
+        for batch in Reader::new(rows, ReadOptions::new(ROWS_PER_BATCH))?.batches(0..1, 0)? {
+            let features = batch?.features;
+            let found = self.run(parameters, features.candidates, &features.columns)?;
             scores.iter_mut().zip(found).for_each(|(all, found)| all.extend(found));
         }
         Ok(scores)

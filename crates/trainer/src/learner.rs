@@ -1,6 +1,6 @@
 //! The model while it learns: parameters, one compiled step, the optimizer.
 
-use gatefold_dataset::Split;
+use gatefold_dataset::Shards;
 use gatefold_exec::{Executor, GradientOptions, InputValue, Optimizer, OptimizerConfig, Parameters, Plan};
 use gatefold_features::FeatureColumn;
 use gatefold_graph::{
@@ -11,9 +11,10 @@ use gatefold_nn::{LOSS, label_name, loss_name, loss_weight_name, weight_name};
 use gatefold_schema::{EncoderSet, Recipe};
 
 use crate::{
+    batches::Batch,
     error::TrainError,
     forward::{Forward, input_value},
-    space::{MeasuredOutput, loss_weight, measured_outputs},
+    space::{MeasuredOutput, loss_weights, measured_outputs},
 };
 
 /// Parameters, plan and optimizer of one training.
@@ -92,43 +93,38 @@ impl Learner {
         self.parameters.iter().map(|(_, values)| values.len()).sum()
     }
 
-    /// Scores every row of a split: one list an output.
-    pub(crate) fn score(&mut self, split: &Split) -> Result<Vec<Vec<f32>>, TrainError> {
-        self.forward.score_split(&self.parameters, split)
+    /// Scores every row of a split in order: one list an output.
+    pub(crate) fn score(&mut self, rows: &Shards) -> Result<Vec<Vec<f32>>, TrainError> {
+        self.forward.score_rows(&self.parameters, rows)
     }
 
-    /// Makes one step on `rows` of `split`; the total loss before it.
+    /// Makes one step, the `step`th over all epochs from 1; the total loss before it.
     ///
     /// # Errors
     /// A loss that is not finite, with the feature ranges of the batch; the parameters are then
     /// those before the step.
-    pub(crate) fn step(
-        &mut self,
-        split: &Split,
-        rows: &[u32],
-        epoch: usize,
-        step: usize,
-    ) -> Result<f32, TrainError> {
-        let columns: Vec<FeatureColumn> = split.columns.iter().map(|column| column.take(rows)).collect();
-        let labels: Vec<[Vec<f32>; 2]> =
-            self.tasks.iter().map(|task| task.labels_and_weights(split, rows)).collect();
+    pub(crate) fn step(&mut self, batch: &Batch, step: usize) -> Result<f32, TrainError> {
+        let Batch { features, labels, .. } = batch;
+        let weights: Vec<Vec<f32>> =
+            self.tasks.iter().map(|task| loss_weights(&task.measured, labels, features.candidates)).collect();
+        let names = self.features.iter().map(String::as_str);
         let mut inputs: Vec<(&str, InputValue)> =
-            self.features.iter().map(String::as_str).zip(columns.iter().map(input_value)).collect();
-        for (task, [labels, weights]) in self.tasks.iter().zip(&labels) {
-            inputs.push((&task.label_input, InputValue::F32(labels)));
+            names.zip(features.columns.iter().map(input_value)).collect();
+        for (task, weights) in self.tasks.iter().zip(&weights) {
+            inputs.push((&task.label_input, InputValue::F32(&labels[&task.measured.label])));
             inputs.push((&task.weight_input, InputValue::F32(weights)));
             inputs.push((&task.loss_weight_input, InputValue::F32(std::slice::from_ref(&task.loss_weight))));
         }
-        self.executor.run(&self.parameters, rows.len(), rows.len(), &inputs)?;
+        self.executor.run(&self.parameters, features.requests, features.candidates, &inputs)?;
         let loss = self.scalar(self.loss);
         if !loss.is_finite() {
             let bad = self.tasks.iter().filter(|task| !self.scalar(task.loss).is_finite());
             return Err(TrainError::NotFinite {
                 task: bad.map(|task| task.name.as_str()).collect::<Vec<_>>().join(", "),
                 loss,
-                epoch,
+                epoch: batch.epoch + 1,
                 step,
-                ranges: ranges(&self.features, &columns),
+                ranges: ranges(&self.features, &features.columns),
             });
         }
         self.optimizer.step(&mut self.parameters, &self.gradients, &self.executor, &inputs, 1.0)?;
@@ -137,16 +133,6 @@ impl Learner {
 
     fn scalar(&self, node: NodeId) -> f32 {
         self.executor.value(node).first().copied().unwrap_or(f32::NAN)
-    }
-}
-
-impl LearnedTask {
-    fn labels_and_weights(&self, split: &Split, rows: &[u32]) -> [Vec<f32>; 2] {
-        let label = &split.labels[&self.measured.label];
-        let labels = rows.iter().map(|&row| label[row as usize]).collect();
-        let weights =
-            rows.iter().map(|&row| loss_weight(&self.measured, &split.labels, row as usize)).collect();
-        [labels, weights]
     }
 }
 

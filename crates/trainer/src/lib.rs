@@ -7,7 +7,9 @@
 //!               evaluate, keep best compared with the trainer's scores
 //! ```
 //!
-//! - [`data`]: the splits in memory; a recipe and samples that do not belong together are refused.
+//! - [`data`]: the splits, in memory or on disk; a recipe and samples that do not belong together
+//!   are refused.
+//! - [`batches`]: the rows of each step, prepared ahead.
 //! - [`space`]: the sample space of each task and output, and the checks on labels.
 //! - [`train`](mod@train): the loop. The same recipe, data and seed give the same parameters, bit by bit, for
 //!   any number of threads.
@@ -18,22 +20,23 @@
 //! The crate has no layers, kernels or metrics of its own: it only puts together those of
 //! `gatefold-nn`, `gatefold-exec` and `gatefold-metrics`.
 
+pub mod batches;
 pub mod data;
 mod error;
 pub mod evaluation;
 pub mod forward;
 mod learner;
-mod order;
 pub mod progress;
 pub mod publish;
 pub mod space;
 pub mod train;
 
+pub use batches::{Batch, BatchSource};
 pub use data::TrainingData;
 pub use error::TrainError;
 pub use evaluation::{Evaluation, OutputEvaluation};
 pub use forward::Forward;
 pub use progress::{Event, Progress, Silent};
 pub use publish::{Published, publish};
-pub use space::{MeasuredOutput, check_labels, measured_outputs};
+pub use space::{LabelCheck, MeasuredOutput, measured_outputs};
 pub use train::{TrainOptions, TrainReport, Trained, train};

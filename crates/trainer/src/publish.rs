@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use gatefold_dataset::Columns;
 use gatefold_engine::{BackendLoader, Bundle, BundleWriter, GOLDEN_TOLERANCE, GraphForm, golden};
 use gatefold_features::{Encoder, FeatureBatch, RawBatch, Strictness};
 use gatefold_graph::{Graph, passes};
@@ -143,8 +144,9 @@ fn compare_graphs(
     loader: &dyn BackendLoader,
     progress: &mut dyn Progress,
 ) -> Result<(), TrainError> {
-    let rows = data.valid.rows.min(COMPARED_ROWS);
-    let batch: FeatureBatch = data.valid.request_batch(0..rows);
+    let part = data.valid.read(0, Columns { features: true, labels: &[], time: false })?;
+    let rows = part.rows.min(COMPARED_ROWS);
+    let batch: FeatureBatch = part.request_batch(0..rows);
     let native = forward.score(&trained.parameters, &batch)?;
     let outputs: Vec<usize> = (0..native.len()).collect();
     for (form, name) in [(GraphForm::Plain, "plain"), (GraphForm::UserOnce, "user-once")] {

@@ -70,86 +70,136 @@ impl MeasuredOutput {
     }
 }
 
-/// The weight of each row in a task's loss: 1 in its sample space, 0 elsewhere.
-pub(crate) fn loss_weight(output: &MeasuredOutput, labels: &Labels, row: usize) -> f32 {
+/// The weight of each of `rows` rows in a task's loss: 1 in its sample space, 0 elsewhere.
+pub(crate) fn loss_weights(output: &MeasuredOutput, labels: &Labels, rows: usize) -> Vec<f32> {
     match output.within.as_ref().and_then(|within| labels.get(within)) {
-        None => 1.0,
-        Some(within) => within[row],
+        None => vec![1.0; rows],
+        Some(within) => within.clone(),
     }
 }
 
-/// Checks the labels of a split: every column is there and holds 0 and 1 only, no conditional
-/// outcome happens without its condition, and every task has both outcomes in its sample space.
-/// Labels of a task that predicts a number must be finite, and nothing else.
-///
-/// # Errors
-/// The first thing that is wrong, with its task, column, row and count.
-pub fn check_labels(
-    split: &str,
+/// Checks the labels of a split, part by part: every column is there and holds 0 and 1 only, no
+/// conditional outcome happens without its condition, and every task has both outcomes in its
+/// sample space. Labels of a task that predicts a number must be finite, and nothing else.
+#[derive(Clone, Debug)]
+pub struct LabelCheck {
+    split: String,
     rows: usize,
-    labels: &Labels,
-    tasks: &[Task],
-    derived: &[Derived],
-) -> Result<(), TrainError> {
-    if rows == 0 {
-        return Err(TrainError::EmptySplit { split: split.to_owned() });
+    outputs: Vec<(MeasuredOutput, Found)>,
+}
+
+/// What has been seen of one output.
+#[derive(Clone, Debug)]
+struct Found {
+    /// Whether it predicts a number, not a probability.
+    is_number: bool,
+    bad: Rows<f32>,
+    outside: Rows<()>,
+    rows: usize,
+    positives: usize,
+}
+
+/// Rows of one kind: the first, what it holds, and their number.
+#[derive(Clone, Debug, Default)]
+struct Rows<T> {
+    first: Option<(usize, T)>,
+    count: usize,
+}
+
+impl<T> Rows<T> {
+    fn add(&mut self, row: usize, value: T) {
+        self.first.get_or_insert((row, value));
+        self.count += 1;
     }
-    let outputs = measured_outputs(tasks, derived);
-    for output in &outputs {
-        let column = labels.get(&output.label).ok_or_else(|| TrainError::MissingLabel {
-            split: split.to_owned(),
-            label: output.label.clone(),
-            wanted_by: output.output.clone(),
-            known: labels.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
-        })?;
-        let any_number = is_number(tasks, &output.output);
-        let bad = |value: &&f32| match any_number {
-            true => !value.is_finite(),
-            false => **value != 0.0 && **value != 1.0,
-        };
-        if let Some(row) = column.iter().position(|value| bad(&value)) {
-            return Err(TrainError::BadLabel {
+}
+
+impl Found {
+    fn nothing(is_number: bool) -> Self {
+        Self { is_number, bad: Rows::default(), outside: Rows::default(), rows: 0, positives: 0 }
+    }
+}
+
+impl LabelCheck {
+    /// Begins with the columns that the split has.
+    ///
+    /// # Errors
+    /// A label column that is missing.
+    pub fn new(
+        split: &str,
+        tasks: &[Task],
+        derived: &[Derived],
+        columns: &[String],
+    ) -> Result<Self, TrainError> {
+        let outputs = measured_outputs(tasks, derived);
+        match outputs.iter().find(|output| !columns.contains(&output.label)) {
+            None => Ok(Self {
+                split: split.to_owned(),
+                rows: 0,
+                outputs: outputs
+                    .into_iter()
+                    .map(|output| {
+                        let found = Found::nothing(is_number(tasks, &output.output));
+                        (output, found)
+                    })
+                    .collect(),
+            }),
+            Some(output) => Err(TrainError::MissingLabel {
                 split: split.to_owned(),
                 label: output.label.clone(),
-                row,
-                value: column[row],
-                expected: if any_number { "finite numbers" } else { "0 or 1" },
-                count: column.iter().filter(bad).count(),
-            });
+                wanted_by: output.output.clone(),
+                known: columns.join(", "),
+            }),
         }
     }
-    for output in &outputs {
-        let column = &labels[&output.label];
-        let any_number = is_number(tasks, &output.output);
-        if let Some(given) = output.within.as_ref().filter(|_| !any_number) {
-            let outside = || column.iter().zip(&labels[given]).enumerate().filter(|(_, (y, g))| **y > **g);
-            if let Some((row, _)) = outside().next() {
-                return Err(TrainError::OutsideSampleSpace {
-                    split: split.to_owned(),
-                    task: output.output.clone(),
-                    label: output.label.clone(),
-                    given: given.clone(),
-                    row,
-                    count: outside().count(),
-                });
+
+    /// Looks at the next `rows` rows.
+    pub fn add(&mut self, rows: usize, labels: &Labels) {
+        for (output, found) in &mut self.outputs {
+            let values = &labels[&output.label];
+            let within = output.within.as_ref().map(|within| &labels[within]);
+            for (row, &value) in values.iter().enumerate() {
+                let is_inside = within.is_none_or(|within| within[row] == 1.0);
+                let is_good = if found.is_number { value.is_finite() } else { value == 0.0 || value == 1.0 };
+                if !is_good {
+                    found.bad.add(self.rows + row, value);
+                } else if value == 1.0 && !is_inside && !found.is_number {
+                    found.outside.add(self.rows + row, ());
+                }
+                found.rows += usize::from(is_inside);
+                found.positives += usize::from(is_inside && value == 1.0);
             }
         }
-        if any_number {
-            continue;
-        }
-        let (_, in_space) = output.select(column, labels);
-        let positives = in_space.iter().filter(|label| **label == 1.0).count();
-        if positives == 0 || positives == in_space.len() {
-            return Err(TrainError::OneClass {
-                split: split.to_owned(),
-                task: output.output.clone(),
-                missing: if positives == 0 { "positive" } else { "negative" },
-                rows: in_space.len(),
-                space: output.space.clone(),
-            });
-        }
+        self.rows += rows;
     }
-    Ok(())
+
+    /// Decides.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its task, column, row and count.
+    pub fn finish(self) -> Result<(), TrainError> {
+        let split = self.split;
+        if self.rows == 0 {
+            return Err(TrainError::EmptySplit { split });
+        }
+        for (output, found) in &self.outputs {
+            if let Some((row, value)) = found.bad.first {
+                let (label, count) = (output.label.clone(), found.bad.count);
+                let expected = if found.is_number { "finite numbers" } else { "0 or 1" };
+                return Err(TrainError::BadLabel { split, label, row, value, expected, count });
+            }
+        }
+        for (MeasuredOutput { output: task, label, within, space, .. }, found) in self.outputs {
+            if let (Some((row, ())), Some(given)) = (found.outside.first, within) {
+                let count = found.outside.count;
+                return Err(TrainError::OutsideSampleSpace { split, task, label, given, row, count });
+            }
+            if !found.is_number && (found.positives == 0 || found.positives == found.rows) {
+                let missing = if found.positives == 0 { "positive" } else { "negative" };
+                return Err(TrainError::OneClass { split, task, missing, rows: found.rows, space });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Whether this output predicts a number, not a probability.
@@ -185,11 +235,20 @@ mod tests {
         [("click".to_owned(), click.to_vec()), ("conversion".to_owned(), conversion.to_vec())].into()
     }
 
+    /// What a split of these labels is told, looked at in two parts as from two shards.
+    fn told(tasks: &[Task], derived: &[Derived], click: &[f32], conversion: &[f32]) -> String {
+        let names = ["click".to_owned(), "conversion".to_owned()];
+        let mut found = LabelCheck::new("train", tasks, derived, &names).unwrap();
+        for rows in [0..click.len() / 2, click.len() / 2..click.len()] {
+            found.add(rows.len(), &labels(&click[rows.clone()], &conversion[rows]));
+        }
+        found.finish().err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
     #[track_caller]
     fn check(click: &[f32], conversion: &[f32], expected: &str) {
         let (tasks, derived) = click_tasks();
-        let found = check_labels("train", click.len(), &labels(click, conversion), &tasks, &derived);
-        let text = found.err().map(|error| error.to_string()).unwrap_or_default();
+        let text = told(&tasks, &derived, click, conversion);
         if expected.is_empty() {
             assert_eq!(text, "");
         } else {
@@ -225,11 +284,9 @@ mod tests {
     fn labels_of_a_number_are_finite() {
         let (mut tasks, derived) = (click_tasks().0, []);
         tasks[1].loss = Loss::SquaredError;
-        let check = |conversion: &[f32]| {
-            check_labels("train", 3, &labels(&[1., 0., 1.], conversion), &tasks, &derived)
-        };
-        assert!(check(&[-2.5, 7.0, -2.5]).is_ok());
-        let text = check(&[0.5, f32::INFINITY, 1.0]).unwrap_err().to_string();
+        let check = |conversion: &[f32]| told(&tasks, &derived, &[1., 0., 1.], conversion);
+        assert_eq!(check(&[-2.5, 7.0, -2.5]), "");
+        let text = check(&[0.5, f32::INFINITY, 1.0]);
         assert!(
             text.contains(
                 "label 'conversion', row 1: found inf, but labels are finite numbers (1 such rows)"
@@ -241,8 +298,8 @@ mod tests {
     #[test]
     fn a_missing_label_column_is_named() {
         let (tasks, derived) = click_tasks();
-        let labels: Labels = [("click".to_owned(), vec![1.0, 0.0])].into();
-        let text = check_labels("valid", 2, &labels, &tasks, &derived).unwrap_err().to_string();
+        let found = LabelCheck::new("valid", &tasks, &derived, &["click".to_owned()]);
+        let text = found.unwrap_err().to_string();
         assert!(text.contains("no label column 'conversion', which cvr needs (there are: click)"), "{text}");
     }
 
@@ -256,8 +313,8 @@ mod tests {
         assert_eq!(outputs[0].select(&scores, &labels).0, scores);
         assert_eq!(outputs[1].select(&scores, &labels), (vec![0.1, 0.3], vec![1., 0.]));
         assert_eq!(outputs[2].select(&scores, &labels), (scores.to_vec(), vec![1., 0., 0., 0.]));
-        assert_eq!(loss_weight(&outputs[1], &labels, 1), 0.0);
-        assert_eq!(loss_weight(&outputs[0], &labels, 1), 1.0);
+        assert_eq!(loss_weights(&outputs[1], &labels, 4), [1., 0., 1., 0.]);
+        assert_eq!(loss_weights(&outputs[0], &labels, 4), [1.; 4]);
     }
 
     #[test]

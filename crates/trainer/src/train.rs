@@ -6,11 +6,11 @@ use gatefold_exec::Parameters;
 use gatefold_schema::Recipe;
 
 use crate::{
+    batches::BatchSource,
     data::TrainingData,
     error::TrainError,
     evaluation::Evaluation,
     learner::Learner,
-    order::EpochOrder,
     progress::{Event, Progress},
     space::measured_outputs,
 };
@@ -66,53 +66,54 @@ pub fn train(
     data.check(recipe)?;
     let settings = &recipe.train;
     let mut learner = Learner::new(recipe, &data.encoders, options.threads)?;
-    let batch_size = settings.batch_size.min(data.train.rows);
-    let steps_per_epoch = data.train.rows.div_ceil(batch_size);
+    let source = BatchSource::new(recipe, &data.train, None)?;
+    let steps_per_epoch = source.steps();
     progress.report(&Event::Started {
-        rows: data.train.rows,
+        rows: source.rows(),
         steps: steps_per_epoch * settings.epochs,
         parameters: learner.parameter_count(),
     });
 
     let outputs = measured_outputs(&recipe.tasks, &recipe.derived);
-    let mut order = EpochOrder::new(data.train.rows, settings.seed, settings.shuffle);
+    let valid_labels = data.valid_labels(recipe)?;
     let mut best: Option<Best> = None;
     let mut evaluations_without_gain = 0;
     let (mut step, mut rows_seen, mut stepping) = (0, 0, Duration::ZERO);
 
-    'epochs: for epoch in 1..=settings.epochs {
-        for (batch, rows) in order.rows_of_epoch(epoch - 1).chunks(batch_size).enumerate() {
-            if progress.cancelled() {
-                return Err(TrainError::Cancelled);
-            }
-            let step_started = Instant::now();
-            step += 1;
-            let loss = learner.step(&data.train, rows, epoch, step)?;
-            stepping += step_started.elapsed();
-            rows_seen += rows.len();
-            let samples_per_second = rows_seen as f64 / stepping.as_secs_f64();
-            progress.report(&Event::Stepped { epoch, step, rows: rows_seen, loss, samples_per_second });
+    let mut batches = source.batches(0..settings.epochs, 0)?;
+    loop {
+        if progress.cancelled() {
+            return Err(TrainError::Cancelled);
+        }
+        // Waiting for a batch counts as time of the step.
+        let step_started = Instant::now();
+        let Some(batch) = batches.next().transpose()? else { break };
+        step += 1;
+        let loss = learner.step(&batch, step)?;
+        stepping += step_started.elapsed();
+        rows_seen += batch.features.candidates;
+        let epoch = batch.epoch + 1;
+        let samples_per_second = rows_seen as f64 / stepping.as_secs_f64();
+        progress.report(&Event::Stepped { epoch, step, rows: rows_seen, loss, samples_per_second });
 
-            let epoch_ends = batch + 1 == steps_per_epoch;
-            let evaluation_is_due = settings.evaluate_every > 0 && step % settings.evaluate_every == 0;
-            if !epoch_ends && !evaluation_is_due {
-                continue;
-            }
-            let scores = learner.score(&data.valid)?;
-            let evaluation = Evaluation::measure("valid", &outputs, &scores, &data.valid.labels)?;
-            let is_best = best.as_ref().is_none_or(|best| evaluation.mean_auc() > best.evaluation.mean_auc());
-            progress.report(&Event::Evaluated { epoch, step, evaluation: &evaluation, best: is_best });
-            if is_best {
-                best = Some(Best { step, parameters: learner.parameters().clone(), evaluation });
-                evaluations_without_gain = 0;
-                continue;
-            }
-            evaluations_without_gain += 1;
-            if settings.patience > 0 && evaluations_without_gain >= settings.patience {
-                progress
-                    .report(&Event::StoppedEarly { best_step: best.as_ref().map_or(0, |best| best.step) });
-                break 'epochs;
-            }
+        let epoch_ends = batch.step + 1 == steps_per_epoch;
+        let evaluation_is_due = settings.evaluate_every > 0 && step % settings.evaluate_every == 0;
+        if !epoch_ends && !evaluation_is_due {
+            continue;
+        }
+        let scores = learner.score(&data.valid)?;
+        let evaluation = Evaluation::measure("valid", &outputs, &scores, &valid_labels)?;
+        let is_best = best.as_ref().is_none_or(|best| evaluation.mean_auc() > best.evaluation.mean_auc());
+        progress.report(&Event::Evaluated { epoch, step, evaluation: &evaluation, best: is_best });
+        if is_best {
+            best = Some(Best { step, parameters: learner.parameters().clone(), evaluation });
+            evaluations_without_gain = 0;
+            continue;
+        }
+        evaluations_without_gain += 1;
+        if settings.patience > 0 && evaluations_without_gain >= settings.patience {
+            progress.report(&Event::StoppedEarly { best_step: best.as_ref().map_or(0, |best| best.step) });
+            break;
         }
     }
 

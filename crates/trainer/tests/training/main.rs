@@ -25,7 +25,7 @@ fn trained(kind: ModelKind, data: &TrainingData, threads: usize) -> Trained {
 #[test]
 fn every_model_learns_the_rule() {
     let data = sample();
-    let truth = tiny::oracle(&data.valid);
+    let truth = tiny::oracle(&tiny::rows(&data.valid));
     for kind in ModelKind::ALL {
         let trained = trained(kind, &data, 2);
         for (output, oracle) in trained.evaluation.outputs.iter().zip(&truth) {
@@ -38,7 +38,7 @@ fn every_model_learns_the_rule() {
             );
         }
         assert_eq!(trained.evaluation.outputs[1].space, "impressions with click = 1");
-        assert!(trained.evaluation.outputs[1].rows < data.valid.rows);
+        assert!(trained.evaluation.outputs[1].rows < data.valid.rows());
     }
 }
 
@@ -136,12 +136,14 @@ fn a_model_whose_export_gives_other_scores_is_not_published() {
 #[test]
 fn a_loss_that_is_not_finite_names_the_batch_and_its_features() {
     let mut data = sample();
-    let FeatureColumn::Numbers(ages) = &mut data.train.columns[1] else {
+    let mut train_rows = tiny::rows(&data.train);
+    // A clicked row of the first batch, so that it counts for both tasks.
+    let row = train_rows.labels["click"].iter().position(|click| *click == 1.0).unwrap();
+    let FeatureColumn::Numbers(ages) = &mut train_rows.columns[1] else {
         panic!("the second feature is a number")
     };
-    // A clicked row of the first batch, so that it counts for both tasks.
-    let row = data.train.labels["click"].iter().position(|click| *click == 1.0).unwrap();
     ages[row] = f32::INFINITY;
+    data.train = train_rows.into();
     let mut recipe = recipe(ModelKind::SharedBottom);
     recipe.train.shuffle = false;
     let error = train(&recipe, &data, &ONE_THREAD, &mut Silent).unwrap_err().to_string();
@@ -174,10 +176,10 @@ fn patience_ends_a_training_that_gets_no_better() {
     recipe.train.epochs = 50;
     recipe.train.patience = 2;
     let trained = train(&recipe, &data, &ONE_THREAD, &mut Silent).unwrap();
-    let steps_per_epoch = data.train.rows.div_ceil(recipe.train.batch_size);
+    let steps_per_epoch = data.train.rows().div_ceil(recipe.train.batch_size);
     assert_eq!(trained.report.best_step, steps_per_epoch);
     assert_eq!(trained.report.steps, 3 * steps_per_epoch);
-    assert_eq!(trained.report.rows, 3 * data.train.rows);
+    assert_eq!(trained.report.rows, 3 * data.train.rows());
 }
 
 #[test]
@@ -195,8 +197,9 @@ fn the_best_parameters_are_kept_and_not_the_last() {
     assert!(*events.mean_aucs.last().unwrap() < best, "a training this long and fast overfits");
     // The parameters are those of that evaluation.
     let mut forward = gatefold_trainer::Forward::new(&recipe, &data.encoders, 1).unwrap();
-    let scores = forward.score_split(&trained.parameters, &data.valid).unwrap();
-    let auc = gatefold_metrics::auc(&scores[0], &data.valid.labels["click"], None).unwrap();
+    let scores = forward.score_rows(&trained.parameters, &data.valid).unwrap();
+    let labels = data.valid_labels(&recipe).unwrap();
+    let auc = gatefold_metrics::auc(&scores[0], &labels["click"], None).unwrap();
     assert_eq!(auc, trained.evaluation.outputs[0].auc);
 }
 
@@ -224,7 +227,9 @@ fn samples_of_other_features_are_refused() {
 #[test]
 fn a_split_without_positives_is_refused_before_training() {
     let mut data = sample();
-    data.valid.labels.get_mut("conversion").unwrap().fill(0.0);
+    let mut valid = tiny::rows(&data.valid);
+    valid.labels.get_mut("conversion").unwrap().fill(0.0);
+    data.valid = valid.into();
     let error = train(&recipe(ModelKind::Esmm), &data, &ONE_THREAD, &mut Silent).unwrap_err().to_string();
     assert!(error.contains("task 'cvr' has no positive among the"), "{error}");
     assert!(error.contains("of split 'valid'"), "{error}");

@@ -1,7 +1,7 @@
 //! A small sample set made of a rule: users, items and ages with a known effect on the log odds of
 //! a click and of a conversion after it.
 
-use gatefold_dataset::Split;
+use gatefold_dataset::{Columns, Shards, Split};
 use gatefold_features::FeatureColumn;
 use gatefold_metrics::auc;
 use gatefold_schema::{
@@ -42,10 +42,18 @@ pub(crate) fn sample() -> TrainingData {
                 .collect(),
             vocabularies: [("item".to_owned(), Vocabulary { table: "item".into(), values: items })].into(),
         },
-        train: split(&mut random, 1200),
-        valid: split(&mut random, 400),
+        train: split(&mut random, 1200).into(),
+        valid: split(&mut random, 400).into(),
         examples: serde_json::from_str::<Vec<JsonRequest>>(EXAMPLES).unwrap(),
     }
+}
+
+/// All rows of a split in memory, to look at them or to change them.
+pub(crate) fn rows(shards: &Shards) -> Split {
+    let labels = shards.label_names().to_vec();
+    let part = shards.read(0, Columns { features: true, labels: &labels, time: true }).unwrap();
+    assert_eq!(part.rows, shards.rows());
+    part.as_ref().clone()
 }
 
 /// AUC of the true probabilities of `ctr`, `cvr` and `ctcvr`: what no model can beat but by luck.
