@@ -11,7 +11,7 @@ use gatefold_backend_ort::find_library;
 use gatefold_graph::{
     Activation, ElementType, Fact, Graph, Init, Level, NodeId, Op, Parameter, passes::user_once,
 };
-use gatefold_onnx::{ExportOptions, ExternalWeights, export};
+use gatefold_onnx::{ExportOptions, ExternalWeights, export, fold};
 use ndarray::ArrayD;
 use ort::{
     environment::Environment,
@@ -29,7 +29,7 @@ fn is_request(name: &str) -> bool {
 /// Runs a graph in both forms and compares with the plain graph by the evaluator.
 #[track_caller]
 fn check(plain: &Graph) {
-    let parameters: BTreeMap<String, Vec<f32>> = plain
+    let mut parameters: BTreeMap<String, Vec<f32>> = plain
         .parameters()
         .iter()
         .map(|parameter| {
@@ -40,9 +40,11 @@ fn check(plain: &Graph) {
     let Batch { requests, candidates, of_plain, of_split } = batch(plain, &is_request);
     let expected = evaluate(plain, &of_plain, requests, candidates);
     assert!(expected.values().flatten().any(|value| *value != 0.0), "nothing to compare");
-    let split = user_once(plain, &is_request).unwrap();
-    assert_same_function(plain, &split, &is_request);
-    for (graph, inputs) in [(plain, of_plain), (&split, of_split)] {
+    assert_same_function(plain, &user_once(plain, &is_request).unwrap(), &is_request);
+    let folded = fold(plain, &|name| parameters.get(name).map(Vec::as_slice)).unwrap();
+    parameters.extend(folded.values);
+    let split = user_once(&folded.graph, &is_request).unwrap();
+    for (graph, inputs) in [(&folded.graph, of_plain), (&split, of_split)] {
         assert_close(&expected, &run(graph, &parameters, &inputs), TOLERANCE);
     }
 }
@@ -151,4 +153,58 @@ fn mixtures_and_inner_products() {
     graph.output("product", product);
     graph.output("shifted", shifted);
     check(&graph);
+}
+
+/// Batch normalisation by fixed statistics.
+fn batch_norm(graph: &mut Graph, name: &str, x: NodeId) -> NodeId {
+    let dims = graph.fact(x).dims.clone();
+    let [mean, variance, gamma, beta] = ["running_mean", "running_variance", "gamma", "beta"]
+        .map(|part| parameter(graph, &format!("{name}.{part}"), &dims));
+    graph.apply(Op::BatchNorm { epsilon: 1e-3 }, &[x, mean, variance, gamma, beta]).unwrap()
+}
+
+#[test]
+fn normalised_layers() {
+    let mut graph = Graph::new();
+    let x = first_layer(&mut graph);
+    let user = graph.inputs().next().unwrap().1;
+    let [gamma, beta] = ["gamma", "beta"].map(|name| parameter(&mut graph, name, &[5]));
+    let layer = graph.apply(Op::LayerNorm { epsilon: 1e-5 }, &[x, gamma, beta]).unwrap();
+    graph.output("layer", layer);
+    // Behind a layer with and without bias, behind no layer, and twice in a row.
+    let second = linear(&mut graph, "second", layer, 4);
+    let second = batch_norm(&mut graph, "second", second);
+    let weight = parameter(&mut graph, "third.weight", &[4, 3]);
+    let third = graph.apply(Op::MatMul, &[second, weight]).unwrap();
+    let third = batch_norm(&mut graph, "third", third);
+    let third = batch_norm(&mut graph, "again", third);
+    let input = batch_norm(&mut graph, "input", user);
+    for (name, id) in [("second", second), ("third", third), ("input", input)] {
+        graph.output(name, id);
+    }
+    check(&graph);
+}
+
+#[test]
+fn a_first_layer_over_both_levels_is_folded_before_it_is_split() {
+    let mut graph = Graph::new();
+    let x = first_layer(&mut graph);
+    let x = batch_norm(&mut graph, "first", x);
+    let hidden = graph.apply(Op::Relu, &[x]).unwrap();
+    graph.output("hidden", hidden);
+    check(&graph);
+}
+
+#[test]
+fn calibrated_probabilities() {
+    for knots in [2, 7, 300] {
+        let mut graph = Graph::new();
+        let x = first_layer(&mut graph);
+        let logit = linear(&mut graph, "tower", x, 1);
+        let logit = graph.apply(Op::Squeeze, &[logit]).unwrap();
+        let [x, y] = ["knots", "heights"].map(|name| parameter(&mut graph, name, &[knots]));
+        let calibrated = graph.apply(Op::Calibrate, &[logit, x, y]).unwrap();
+        graph.output("calibrated", calibrated);
+        check(&graph);
+    }
 }

@@ -2,11 +2,15 @@
 //! rows are cut into tasks of a fixed size. No kernel knows how many threads there are.
 
 mod activation;
+mod calibrate;
+mod dropout;
 mod elementwise;
 mod loss;
 mod matrix;
+mod normalize;
 mod row;
 mod sum;
+mod trace_norm;
 
 use gatefold_graph::{GradientOp, Op};
 
@@ -78,6 +82,32 @@ pub(crate) fn run(step: &Step, context: &Context<'_>, out: &mut [f32]) {
                 }
             }
             Op::Expand => row::expand(out, out_width, read(0), context.i32(step.inputs[1])),
+            Op::SumSquares => out.fill(sum_of_squares(read(0))),
+            Op::TraceNorm => {
+                let columns: Vec<&[f32]> = (0..step.inputs.len()).map(read).collect();
+                out.fill(trace_norm::trace_norm(&columns));
+            }
+            Op::LayerNorm { epsilon } => {
+                normalize::standardize(out, read(0), width(1), *epsilon);
+                elementwise::scale_and_shift(out, read(1), read(2));
+            }
+            Op::BatchNorm { epsilon } => {
+                let (scale, shift) = normalize::scale_and_shift([1, 2, 3, 4].map(read), *epsilon);
+                out.copy_from_slice(read(0));
+                elementwise::scale_and_shift(out, &scale, &shift);
+            }
+            Op::Dropout { rate, salt } => {
+                let seed = context.i32(step.inputs[1]);
+                dropout::apply(
+                    out,
+                    out_width,
+                    read(0),
+                    dropout::Key::new(seed, *salt),
+                    *rate,
+                    context.rows(),
+                );
+            }
+            Op::Calibrate => elementwise::map(out, read(0), |x| calibrate::interpolate(read(1), read(2), x)),
             Op::Scale(factor) => elementwise::map(out, read(0), |x| x * factor),
             Op::BceWithLogits | Op::Bce | Op::SquaredError | Op::MeanRows => {
                 unreachable!("is a sum over rows")
@@ -115,6 +145,27 @@ fn run_gradient(op: &GradientOp, step: &Step, context: &Context<'_>, out: &mut [
             activation::apply_gradient(out, *activation, read(0), read(1));
         }
         GradientOp::Softmax => row::softmax_gradient(out, out_width, read(0), read(1)),
+        GradientOp::Standardize { epsilon } => {
+            normalize::standardize(out, read(0), context.columns(step.inputs[0]), *epsilon);
+        }
+        GradientOp::StandardizeInput { epsilon } => {
+            normalize::standardize_gradient(out, read(0), read(1), context.columns(step.inputs[1]), *epsilon);
+        }
+        GradientOp::InverseDeviation { epsilon } => {
+            elementwise::map(out, read(0), |variance| 1.0 / (variance + epsilon).sqrt());
+        }
+        GradientOp::InverseRoot => {
+            let columns: Vec<&[f32]> = (0..step.inputs.len()).map(read).collect();
+            trace_norm::inverse_root(out, &columns);
+        }
+        GradientOp::TraceNorm { column } => {
+            let columns: Vec<&[f32]> = (2..step.inputs.len()).map(read).collect();
+            let factors = read(1).iter().skip(*column).step_by(columns.len()).map(|root| root * read(0)[0]);
+            out.fill(0.0);
+            for (values, factor) in columns.iter().zip(factors) {
+                out.iter_mut().zip(*values).for_each(|(out, value)| *out += factor * value);
+            }
+        }
         GradientOp::MixGate => {
             for expert in 0..out_width {
                 row::mix_gate(out, out_width, expert, read(0), read(expert + 1));
@@ -134,6 +185,11 @@ fn run_gradient(op: &GradientOp, step: &Step, context: &Context<'_>, out: &mut [
             loss::squared_error_gradient(out, [read(0), read(4)], [read(1), read(2), read(3)]);
         }
     }
+}
+
+/// Summed up in `f64`.
+fn sum_of_squares(x: &[f32]) -> f32 {
+    x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>() as f32
 }
 
 /// `1 / (1 + exp(−x))`, without overflow.

@@ -6,7 +6,7 @@
 use crate::{
     activation::Activation,
     fact::{ElementType, Fact, Level},
-    op::{arity, expect, level_of},
+    op::{arity, expect, expect_columns, expect_constant, level_of},
 };
 
 /// An operation of the backward part.
@@ -58,6 +58,33 @@ pub enum GradientOp {
     Activation(Activation),
     /// `y · (g − Σ g·y)` in each row: (gradient `[n]`, result of `Softmax` `[n]`) → `[n]`.
     Softmax,
+    /// `(x − mean) / √(variance + epsilon)` of each row, over the last dimension: `[.., n]` →
+    /// `[.., n]`.
+    Standardize {
+        /// Added to the variance.
+        epsilon: f32,
+    },
+    /// The gradient of `Standardize`, `(g − mean(g) − x̂ · mean(g·x̂)) / √(variance + epsilon)`:
+    /// (gradient, operand x of the op, whose result is x̂), equal dimensions.
+    StandardizeInput {
+        /// Added to the variance.
+        epsilon: f32,
+    },
+    /// `1 / √(x + epsilon)` of every number of a constant.
+    InverseDeviation {
+        /// Added to the variance.
+        epsilon: f32,
+    },
+    /// `(AᵀA)^(−1/2)` of the matrix A whose columns are t constants, on the space that they span:
+    /// t constants `[..]` → constant `[t, t]`.
+    InverseRoot,
+    /// One column of the gradient of `TraceNorm`, `g · A · (AᵀA)^(−1/2)`, which is `g · U·Vᵀ` of the
+    /// singular vectors: (gradient constant `[]`, inverse root constant `[t, t]`, t constants
+    /// `[..]`) → constant `[..]`.
+    TraceNorm {
+        /// Place of the column among the constants.
+        column: usize,
+    },
     /// `⟨g, expert_i⟩` for every expert: (gradient `[d]`, then e experts `[d]`) → `[e]`.
     MixGate,
     /// `gate_i · g` for one expert: (gradient `[d]`, gate `[e]`) → `[d]`. The gate may be constant.
@@ -94,6 +121,11 @@ impl GradientOp {
             GradientOp::Sigmoid => "sigmoid-gradient",
             GradientOp::Activation(_) => "activation-gradient",
             GradientOp::Softmax => "softmax-gradient",
+            GradientOp::Standardize { .. } => "standardize",
+            GradientOp::StandardizeInput { .. } => "standardize-gradient",
+            GradientOp::InverseDeviation { .. } => "inverse-deviation",
+            GradientOp::InverseRoot => "inverse-root",
+            GradientOp::TraceNorm { .. } => "trace-norm-gradient",
             GradientOp::MixGate => "mix-gate-gradient",
             GradientOp::MixExpert { .. } => "mix-expert-gradient",
             GradientOp::BceWithLogits => "bce-with-logits-gradient",
@@ -191,7 +223,35 @@ impl GradientOp {
                 }
                 Ok(Fact::f32(Level::Constant, &[x.dims[0], g.dims[0]]))
             }
-            GradientOp::Relu | GradientOp::Sigmoid | GradientOp::Activation(_) | GradientOp::Softmax => {
+            GradientOp::Standardize { .. } => {
+                let [x] = arity(inputs)?;
+                expect(x, None, ElementType::F32, None)?;
+                Ok(x.clone())
+            }
+            GradientOp::InverseDeviation { .. } => {
+                let [x] = arity(inputs)?;
+                expect(x, Some(Level::Constant), ElementType::F32, None)?;
+                Ok(x.clone())
+            }
+            GradientOp::InverseRoot => {
+                expect_columns(inputs)?;
+                Ok(Fact::f32(Level::Constant, &[inputs.len(), inputs.len()]))
+            }
+            GradientOp::TraceNorm { column } => {
+                let [g, root, columns @ ..] = inputs else {
+                    return Err("needs a gradient, an inverse root and columns".into());
+                };
+                expect_constant(g, &[])?;
+                expect_columns(columns)?;
+                expect_constant(root, &[columns.len(), columns.len()])?;
+                let column = columns.get(*column).ok_or_else(|| format!("there is no column {column}"))?;
+                Ok((*column).clone())
+            }
+            GradientOp::Relu
+            | GradientOp::Sigmoid
+            | GradientOp::Activation(_)
+            | GradientOp::StandardizeInput { .. }
+            | GradientOp::Softmax => {
                 let [g, y] = arity(inputs)?;
                 let rank = (*self == GradientOp::Softmax).then_some(1);
                 for fact in [g, y] {

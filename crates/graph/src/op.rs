@@ -7,7 +7,7 @@
 mod infer;
 
 use crate::{activation::Activation, gradient_op::GradientOp, graph::ParamId};
-pub(crate) use infer::{arity, expect, level_of};
+pub(crate) use infer::{arity, expect, expect_columns, expect_constant, level_of};
 
 /// An operation. `[n]` below means "a row of n numbers" at any row level; a dimension list after
 /// "constant" has no rows.
@@ -79,6 +79,50 @@ pub enum Op {
     /// Mean over rows: `[..]` → constant `[..]`, or with weights, (x `[..]`, weights `[]`) →
     /// constant `[..]`: `Σ w·x / Σ w`. 0 where there are no rows or every weight is 0.
     MeanRows,
+    /// Sum of squares: constant `[..]` → constant `[]`, the penalty of L2.
+    SumSquares,
+    /// Sum of the singular values of the matrix whose columns are t constants of equal dimensions,
+    /// each read as one column: t constants `[..]` → constant `[]`. The penalty by which tasks
+    /// share what their layers span (Yang and Hospedales, 2017).
+    TraceNorm,
+    /// Rows brought to mean 0 and variance 1, then scaled and shifted:
+    /// (x `[.., n]`, gamma constant `[n]`, beta constant `[n]`) → `[.., n]`:
+    /// `gamma · (x − mean) / √(variance + epsilon) + beta`, where mean and variance are over the
+    /// last dimension, the variance by n (Ba et al., 2016).
+    LayerNorm {
+        /// Added to the variance; PyTorch's is 1e-5.
+        epsilon: f32,
+    },
+    /// Columns scaled and shifted by given statistics: (x `[n]`, mean constant `[n]`, variance
+    /// constant `[n]`, gamma constant `[n]`, beta constant `[n]`) → `[n]`:
+    /// `gamma · (x − mean) / √(variance + epsilon) + beta` (Ioffe and Szegedy, 2015).
+    ///
+    /// In a training graph the statistics are those of the batch, over all candidates, and the
+    /// derivative goes through them: `mean = MeanRows(x)`, `variance = MeanRows((x − mean)²)`. They
+    /// are ordinary values: named as outputs they are targets of a plan, from which the training
+    /// loop updates the running statistics as PyTorch does, `running += momentum · (batch −
+    /// running)`, the variance first multiplied by `rows / (rows − 1)`. In a forward graph the
+    /// statistics are the running ones: parameters that no loss reaches, so that no optimizer
+    /// changes them. Both graphs declare them, so that they have the same parameters. An export
+    /// folds the op into the layer before it.
+    BatchNorm {
+        /// Added to the variance; PyTorch's is 1e-5.
+        epsilon: f32,
+    },
+    /// Zeros each number with probability `rate` and multiplies the others by `1 / (1 − rate)`:
+    /// (x `[..]`, seed constant `i32 []`) → `[..]`. What is zeroed is a function of seed, salt, row
+    /// and column alone. For training graphs only (Srivastava et al., 2014).
+    Dropout {
+        /// At least 0 and below 1.
+        rate: f32,
+        /// Another one for each use in a graph, so that their zeros are independent.
+        salt: u32,
+    },
+    /// Piecewise linear function through given points, constant before the first and after the
+    /// last: (x `[]`, knots constant `[k]`, values constant `[k]`) → `[]`, with at least two knots in
+    /// strictly increasing order. It has no derivative here: it calibrates what is trained already
+    /// (isotonic regression; Zadrozny and Elkan, 2002).
+    Calibrate,
     /// Multiplies by a number.
     Scale(f32),
     /// An operation that only derivatives need.
@@ -112,6 +156,12 @@ impl Op {
             Op::Bce => "bce",
             Op::SquaredError => "squared-error",
             Op::MeanRows => "mean-rows",
+            Op::SumSquares => "sum-squares",
+            Op::TraceNorm => "trace-norm",
+            Op::LayerNorm { .. } => "layer-norm",
+            Op::BatchNorm { .. } => "batch-norm",
+            Op::Dropout { .. } => "dropout",
+            Op::Calibrate => "calibrate",
             Op::Scale(_) => "scale",
             Op::Gradient(op) => op.name(),
         }

@@ -44,7 +44,11 @@ fn check(plain: &Graph) -> Graph {
     let split = user_once(plain, &is_request).unwrap();
     let levels: Vec<(&str, Level)> = split.inputs().map(|(name, id)| (name, split.fact(id).level)).collect();
     for (name, level) in levels {
-        let expected = if is_request(name) { Level::Request } else { Level::Candidate };
+        let expected = match name {
+            "seed" => Level::Constant,
+            _ if is_request(name) => Level::Request,
+            _ => Level::Candidate,
+        };
         assert_eq!(level, expected, "input {name}");
     }
     assert_same_function(plain, &split, &is_request);
@@ -217,6 +221,34 @@ fn a_mean_of_rows_counts_a_request_once_for_each_candidate() {
     let split = check(&graph);
     assert_eq!(count(&split, "tanh", Level::Request), 1);
     assert_eq!(count(&split, "add", Level::Request), 1, "the mean is a constant beside request rows");
+}
+
+#[test]
+fn normalisation_by_the_batch_and_dropout_count_candidates() {
+    let mut graph = Graph::new();
+    let user = numbers(&mut graph, "user", 4);
+    let item = numbers(&mut graph, "item", 2);
+    let seed = graph.input("seed", Fact::i32(Level::Constant, &[]));
+    let [gamma, beta] = ["gamma", "beta"].map(|name| parameter(&mut graph, name, &[4]));
+    let mean = graph.apply(Op::MeanRows, &[user]).unwrap();
+    let below = graph.apply(Op::Scale(-1.0), &[mean]).unwrap();
+    let centered = graph.apply(Op::Add, &[user, below]).unwrap();
+    let squares = graph.apply(Op::Mul, &[centered, centered]).unwrap();
+    let variance = graph.apply(Op::MeanRows, &[squares]).unwrap();
+    let normal = graph.apply(Op::BatchNorm { epsilon: 1e-5 }, &[user, mean, variance, gamma, beta]).unwrap();
+    let layer = graph.apply(Op::LayerNorm { epsilon: 1e-5 }, &[user, gamma, beta]).unwrap();
+    let dropped = graph.apply(Op::Dropout { rate: 0.4, salt: 3 }, &[layer, seed]).unwrap();
+    let x = graph.apply(Op::Concat, &[normal, dropped, item]).unwrap();
+    let first = linear(&mut graph, "first", x, 3);
+    let penalty = graph.apply(Op::SumSquares, &[gamma]).unwrap();
+    for (name, id) in [("mean", mean), ("variance", variance), ("first", first), ("penalty", penalty)] {
+        graph.output(name, id);
+    }
+
+    let split = check(&graph);
+    assert_eq!(count(&split, "batch-norm", Level::Request), 1);
+    assert_eq!(count(&split, "layer-norm", Level::Request), 1);
+    assert_eq!(count(&split, "dropout", Level::Candidate), 1, "zeros are those of a candidate's row");
 }
 
 #[test]

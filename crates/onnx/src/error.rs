@@ -1,5 +1,7 @@
 //! What can be wrong with an export.
 
+use gatefold_graph::GraphError;
+
 /// A graph or values that cannot be written as ONNX.
 #[derive(Debug, thiserror::Error)]
 pub enum OnnxError {
@@ -12,6 +14,19 @@ pub enum OnnxError {
         op: &'static str,
         /// Why, and what to do.
         message: &'static str,
+    },
+    /// A graph that cannot be rewritten for serving.
+    #[error("folding the graph failed: {0}")]
+    Fold(#[from] GraphError),
+    /// The points of a calibration do not stand in order.
+    #[error("the knots '{name}' must increase strictly, found {next} after {previous}; drop equal ones")]
+    Knots {
+        /// Name of the parameter.
+        name: String,
+        /// A knot.
+        previous: f32,
+        /// The one after it.
+        next: f32,
     },
     /// No values were given for a parameter.
     #[error("parameter '{name}' has no values; give the values of every parameter of the graph")]

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use gatefold_graph::{ElementType, Fact, Graph, Level, NodeId, Op};
+use gatefold_graph::{ElementType, Fact, Graph, Level, NodeId, Op, Parameter};
 use gatefold_proto::onnx::{
     GraphProto, ModelProto, OperatorSetIdProto, ValueInfoProto, Version, tensor_proto::DataType,
 };
@@ -120,21 +120,14 @@ impl<'v> Exporter<'_, '_, 'v> {
     }
 
     /// A parameter, or row ranges of one, as values.
-    fn constant(&self, id: NodeId) -> Result<Option<Constant<'v>>, OnnxError> {
+    pub(crate) fn constant(&self, id: NodeId) -> Result<Option<Constant<'v>>, OnnxError> {
         let node = self.graph.node(id);
         match &node.op {
             Op::Parameter(parameter) => {
                 let parameter = &self.graph.parameters()[parameter.0];
-                let name = parameter.name.clone();
-                let Some(values) = (self.values)(&name) else {
-                    return Err(OnnxError::MissingValues { name });
-                };
-                let expected = parameter.dims.iter().product();
-                if values.len() != expected {
-                    return Err(OnnxError::WrongLength { name, expected, found: values.len() });
-                }
-                let dims = parameter.dims.clone();
-                Ok(Some(Constant { name, dims, values: Cow::Borrowed(values), table: parameter.table }))
+                let values = Cow::Borrowed(values_of(parameter, self.values)?);
+                let (name, dims) = (parameter.name.clone(), parameter.dims.clone());
+                Ok(Some(Constant { name, dims, values, table: parameter.table }))
             }
             Op::SliceRows { ranges } => {
                 let Some(whole) = self.constant(node.inputs[0])? else { return Ok(None) };
@@ -159,11 +152,26 @@ impl<'v> Exporter<'_, '_, 'v> {
     }
 }
 
-struct Constant<'v> {
-    name: String,
-    dims: Vec<usize>,
-    values: Cow<'v, [f32]>,
-    table: bool,
+/// A value that is known when the file is written.
+pub(crate) struct Constant<'v> {
+    pub(crate) name: String,
+    pub(crate) dims: Vec<usize>,
+    pub(crate) values: Cow<'v, [f32]>,
+    pub(crate) table: bool,
+}
+
+/// A parameter's values, of which there must be as many as it has numbers.
+pub(crate) fn values_of<'v>(
+    parameter: &Parameter,
+    values: &dyn Fn(&str) -> Option<&'v [f32]>,
+) -> Result<&'v [f32], OnnxError> {
+    let name = || parameter.name.clone();
+    let values = values(&parameter.name).ok_or_else(|| OnnxError::MissingValues { name: name() })?;
+    let expected = parameter.dims.iter().product();
+    if values.len() != expected {
+        return Err(OnnxError::WrongLength { name: name(), expected, found: values.len() });
+    }
+    Ok(values)
 }
 
 /// Names the value of every node: inputs and outputs by their own names, the others by op and

@@ -9,6 +9,8 @@
 //! Losses and derivatives have no place in a served model: they are refused, and
 //! `gatefold_graph::passes::prune` removes them.
 //!
+//! Batch normalisation is not written but folded into the weights before it, by [`fold`].
+//!
 //! This crate does not know ONNX Runtime: forms were chosen by measuring, and the tests look at
 //! structure.
 //!
@@ -21,8 +23,10 @@ mod builder;
 mod error;
 mod export;
 mod external;
+mod fold;
 mod ops;
 
 pub use error::OnnxError;
 pub use export::{CANDIDATES, ExportOptions, IR_VERSION, OPSET, REQUESTS, export};
 pub use external::{EXTERNAL_FROM_BYTES, ExternalWeights};
+pub use fold::{Folded, fold};

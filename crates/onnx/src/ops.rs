@@ -1,7 +1,9 @@
 //! The ONNX form of every op.
 
+use std::borrow::Cow;
+
 use gatefold_graph::{Activation, Level, NodeId, Op};
-use gatefold_proto::onnx::tensor_proto::DataType;
+use gatefold_proto::onnx::{AttributeProto, tensor_proto::DataType};
 
 use crate::{
     OnnxError,
@@ -53,11 +55,18 @@ impl Exporter<'_, '_, '_> {
                 let factor = self.builder.number(*factor)?;
                 self.with_operands("Mul", id, &[&factor])
             }
-            Op::BceWithLogits | Op::Bce | Op::SquaredError => {
+            Op::LayerNorm { epsilon } => {
+                let attributes = vec![int("axis", -1), float("epsilon", *epsilon)];
+                self.with_attributes("LayerNormalization", id, &[], attributes)
+            }
+            Op::BatchNorm { .. } => refuse("fold it into the layer before it: export what `fold` returns"),
+            Op::Dropout { .. } => refuse("dropout is for training; export the forward graph"),
+            Op::Calibrate => self.calibrate(id),
+            Op::BceWithLogits | Op::Bce | Op::SquaredError | Op::SumSquares | Op::TraceNorm => {
                 refuse("a loss is not served; prune the graph to its forward outputs")
             }
             Op::MeanRows => {
-                refuse("a mean over rows belongs to training; prune the graph to its forward outputs")
+                refuse("a mean over rows is for training; prune the graph to its forward outputs")
             }
             Op::Gradient(_) => refuse("a derivative is not served; prune the graph to its forward outputs"),
         }
@@ -109,12 +118,22 @@ impl Exporter<'_, '_, '_> {
 
     /// One operator on the node's inputs and further constants.
     fn with_operands(&mut self, operator: &str, id: NodeId, more: &[&str]) -> Result<(), OnnxError> {
+        self.with_attributes(operator, id, more, Vec::new())
+    }
+
+    fn with_attributes(
+        &mut self,
+        operator: &str,
+        id: NodeId,
+        more: &[&str],
+        attributes: Vec<AttributeProto>,
+    ) -> Result<(), OnnxError> {
         let mut operands = Vec::new();
         for input in &self.graph.node(id).inputs {
             operands.push(self.operand(*input)?);
         }
         let operands: Vec<&str> = operands.iter().map(String::as_str).chain(more.iter().copied()).collect();
-        self.builder.node(operator, &operands, &self.names[id.0], Vec::new())
+        self.builder.node(operator, &operands, &self.names[id.0], attributes)
     }
 
     /// Sum of the looked-up rows (padding adds the zero row) by the number of codes above 0.
@@ -139,6 +158,39 @@ impl Exporter<'_, '_, '_> {
         build.node("ReduceSum", &[&ones, &code_axis], &count, vec![int("keepdims", 1)])?;
         build.node("Max", &[&count, &one], &at_least_one, Vec::new())?;
         build.node("Div", &[&sum, &at_least_one], &name, Vec::new())
+    }
+
+    /// `y_0 + Σ (y_{i+1} − y_i) · clip((x − x_i) / (x_{i+1} − x_i), 0, 1)`: each piece between two
+    /// knots is a ramp, and one product sums them up.
+    fn calibrate(&mut self, id: NodeId) -> Result<(), OnnxError> {
+        let inputs = &self.graph.node(id).inputs;
+        let x = self.operand(inputs[0])?;
+        let (Some(knots), Some(values)) = (self.constant(inputs[1])?, self.constant(inputs[2])?) else {
+            let message = "its knots and values must be parameters";
+            return Err(OnnxError::Unsupported { node: id.0, op: "calibrate", message });
+        };
+        // Written so that a NaN is refused.
+        if let Some(pair) = knots.values.windows(2).find(|pair| !(pair[0] < pair[1])) {
+            let (previous, next) = (pair[0], pair[1]);
+            return Err(OnnxError::Knots { name: knots.name, previous, next });
+        }
+        let name = self.names[id.0].clone();
+        let part = |part: &str| format!("{name}/{part}");
+        let pieces = knots.values.len() - 1;
+        let slopes = knots.values.windows(2).map(|pair| 1.0 / (pair[1] - pair[0])).collect();
+        let heights = values.values.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let build = &mut self.builder;
+        build.weights(&part("knots"), &[pieces], knots.values[..pieces].to_vec().into(), false)?;
+        build.weights(&part("slopes"), &[pieces], Cow::Owned(slopes), false)?;
+        build.weights(&part("heights"), &[pieces, 1], Cow::Owned(heights), false)?;
+        build.weights(&part("first"), &[1], values.values[..1].to_vec().into(), false)?;
+        let (zero, one, last) = (build.number(0.0)?, build.number(1.0)?, build.integers(&[-1])?);
+        build.node("Unsqueeze", &[&x, &last], &part("column"), Vec::new())?;
+        build.node("Sub", &[&part("column"), &part("knots")], &part("above"), Vec::new())?;
+        build.node("Mul", &[&part("above"), &part("slopes")], &part("shares"), Vec::new())?;
+        build.node("Clip", &[&part("shares"), &zero, &one], &part("ramps"), Vec::new())?;
+        build.node("Gemm", &[&part("ramps"), &part("heights"), &part("first")], &part("sum"), Vec::new())?;
+        build.node("Squeeze", &[&part("sum"), &last], &name, Vec::new())
     }
 
     /// Joins along the last axis, which single numbers get first.

@@ -10,7 +10,7 @@ use gatefold_dataset::Columns;
 use gatefold_engine::{BackendLoader, Bundle, BundleWriter, GOLDEN_TOLERANCE, GraphForm, golden};
 use gatefold_features::{Encoder, FeatureBatch, RawBatch, Strictness};
 use gatefold_graph::{Graph, passes};
-use gatefold_onnx::{ExportOptions, ExternalWeights, export};
+use gatefold_onnx::{ExportOptions, ExternalWeights, export, fold};
 use gatefold_schema::{
     BundleManifest, EncoderSet, FittedFeature, Golden, GoldenRequest, GraphFile, GraphInput, Level,
     REQUEST_OF, Recipe, task,
@@ -63,14 +63,18 @@ pub fn publish(
     let mut forward = Forward::new(recipe, &data.encoders, 1)?;
     let golden = golden_requests(data, trained, &mut forward)?;
 
-    let user_once = user_once_graph(&data.encoders, forward.graph())?;
+    let folded = fold(forward.graph(), &|name| trained.parameters.by_name(name))?;
+    let user_once = user_once_graph(&data.encoders, &folded.graph)?;
     let mut writer = BundleWriter::create(model_folder).map_err(failed)?;
     let mut weights = ExternalWeights::new(WEIGHTS_FILE);
     let options = ExportOptions { name: writer.name().to_owned(), ..ExportOptions::default() };
-    let graphs = [(PLAIN_FILE, Some(forward.graph())), (USER_ONCE_FILE, user_once.as_ref())];
+    let graphs = [(PLAIN_FILE, Some(&folded.graph)), (USER_ONCE_FILE, user_once.as_ref())];
     for (file, graph) in graphs {
         let Some(graph) = graph else { continue };
-        let bytes = export(graph, &|name| trained.parameters.by_name(name), &mut weights, &options)?;
+        let values = |name: &str| {
+            folded.values.get(name).map(Vec::as_slice).or_else(|| trained.parameters.by_name(name))
+        };
+        let bytes = export(graph, &values, &mut weights, &options)?;
         writer.write(file, &bytes).map_err(failed)?;
     }
     if !weights.is_empty() {

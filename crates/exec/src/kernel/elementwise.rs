@@ -44,6 +44,15 @@ pub(super) fn add_bias(out: &mut [f32], bias: &[f32], with_relu: bool) {
     }
 }
 
+/// `scale · x + shift` in every row.
+pub(super) fn scale_and_shift(out: &mut [f32], scale: &[f32], shift: &[f32]) {
+    for row in out.chunks_exact_mut(scale.len().max(1)) {
+        for ((value, scale), shift) in row.iter_mut().zip(scale).zip(shift) {
+            *value = scale * *value + shift;
+        }
+    }
+}
+
 /// Sets to zero where `y` is not positive.
 pub(super) fn mask(out: &mut [f32], y: &[f32]) {
     for (out, y) in out.iter_mut().zip(y) {

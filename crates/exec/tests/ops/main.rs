@@ -6,6 +6,7 @@ mod case;
 mod forward;
 mod gradient;
 mod model;
+mod normalization;
 mod optimizer;
 mod plan;
 mod refusal;

@@ -118,10 +118,82 @@ pub(super) fn input_gradients(
             }
             result[0] = Some(apply(graph, GradientOp::MeanRows, &operands)?);
         }
+        Op::SumSquares => {
+            let twice = graph.apply(Op::Scale(2.0), &inputs)?;
+            result[0] = Some(graph.apply(Op::Mul, &[twice, gradient])?);
+        }
+        Op::TraceNorm => {
+            let root = apply(graph, GradientOp::InverseRoot, &inputs)?;
+            let operands = [&[gradient, root], inputs.as_slice()].concat();
+            for column in (0..inputs.len()).filter(|input| is_wanted(*input)) {
+                result[column] = Some(apply(graph, GradientOp::TraceNorm { column }, &operands)?);
+            }
+        }
+        Op::LayerNorm { epsilon } => {
+            let [x, gamma, beta] = inputs[..] else { unreachable!("by its shape rule") };
+            if is_wanted(0) {
+                let scaled = graph.apply(Op::Mul, &[gradient, gamma])?;
+                result[0] = Some(apply(graph, GradientOp::StandardizeInput { epsilon }, &[scaled, x])?);
+            }
+            if is_wanted(1) {
+                let standard = apply(graph, GradientOp::Standardize { epsilon }, &[x])?;
+                let product = graph.apply(Op::Mul, &[gradient, standard])?;
+                result[1] = Some(over_rows_of(graph, gamma, product)?);
+            }
+            if is_wanted(2) {
+                result[2] = Some(over_rows_of(graph, beta, gradient)?);
+            }
+        }
+        Op::BatchNorm { epsilon } => return batch_norm(graph, &inputs, epsilon, gradient, &is_wanted),
+        Op::Dropout { .. } => result[0] = Some(graph.apply(op, &[gradient, inputs[1]])?),
+        Op::Calibrate => {
+            let message =
+                "has no derivative: calibrate a model after it is trained, in a graph that only scores";
+            return Err(error(graph, node, message.into()));
+        }
         Op::Scale(factor) => result[0] = Some(graph.apply(Op::Scale(factor), &[gradient])?),
         Op::Gradient(_) => {
             return Err(error(graph, node, "belongs to a derivative and has none of its own".into()));
         }
+    }
+    Ok(result)
+}
+
+/// With i = (variance + ε)^(−1/2) and x̂ = (x − mean)·i, the result is y = γ·x̂ + β, so that
+/// ∂y/∂x = γ·i, ∂y/∂mean = −γ·i, ∂y/∂variance = −γ·x̂·i²/2, ∂y/∂γ = x̂ and ∂y/∂β = 1, all but the
+/// first summed over rows.
+fn batch_norm(
+    graph: &mut Graph,
+    inputs: &[NodeId],
+    epsilon: f32,
+    gradient: NodeId,
+    is_wanted: &dyn Fn(usize) -> bool,
+) -> Result<Vec<Option<NodeId>>, GraphError> {
+    let [x, mean, variance, gamma, beta] = inputs[..] else { unreachable!("by its shape rule") };
+    let inverse = apply(graph, GradientOp::InverseDeviation { epsilon }, &[variance])?;
+    let slope = graph.apply(Op::Mul, &[gamma, inverse])?;
+    let of_x = graph.apply(Op::Mul, &[gradient, slope])?;
+    let mut result = vec![None; inputs.len()];
+    result[0] = is_wanted(0).then_some(of_x);
+    if is_wanted(1) {
+        let sum = over_rows_of(graph, mean, of_x)?;
+        result[1] = Some(graph.apply(Op::Scale(-1.0), &[sum])?);
+    }
+    if is_wanted(2) || is_wanted(3) {
+        let below = graph.apply(Op::Scale(-1.0), &[mean])?;
+        let centered = graph.apply(Op::Add, &[x, below])?;
+        let standard = graph.apply(Op::Mul, &[centered, inverse])?;
+        let product = graph.apply(Op::Mul, &[gradient, standard])?;
+        let of_gamma = over_rows_of(graph, gamma, product)?;
+        result[3] = is_wanted(3).then_some(of_gamma);
+        if is_wanted(2) {
+            let product = graph.apply(Op::Mul, &[of_gamma, slope])?;
+            let product = graph.apply(Op::Mul, &[product, inverse])?;
+            result[2] = Some(graph.apply(Op::Scale(-0.5), &[product])?);
+        }
+    }
+    if is_wanted(4) {
+        result[4] = Some(over_rows_of(graph, beta, gradient)?);
     }
     Ok(result)
 }

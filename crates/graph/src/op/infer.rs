@@ -149,6 +149,51 @@ impl Op {
                 }
                 Ok(Fact::f32(Level::Constant, &x.dims))
             }
+            Op::SumSquares => {
+                let [x] = arity(inputs)?;
+                expect(x, Some(Level::Constant), ElementType::F32, None)?;
+                Ok(Fact::f32(Level::Constant, &[]))
+            }
+            Op::TraceNorm => {
+                expect_columns(inputs)?;
+                Ok(Fact::f32(Level::Constant, &[]))
+            }
+            Op::LayerNorm { .. } => {
+                let [x, gamma, beta] = arity(inputs)?;
+                expect(x, None, ElementType::F32, None)?;
+                let columns = x.dims.last().ok_or_else(|| format!("needs rows of numbers, found {x}"))?;
+                for fact in [gamma, beta] {
+                    expect_constant(fact, &[*columns])?;
+                }
+                Ok(x.clone())
+            }
+            Op::BatchNorm { .. } => {
+                let [x, mean, variance, gamma, beta] = arity(inputs)?;
+                expect(x, None, ElementType::F32, Some(1))?;
+                for fact in [mean, variance, gamma, beta] {
+                    expect_constant(fact, &x.dims)?;
+                }
+                Ok(x.clone())
+            }
+            Op::Dropout { rate, .. } => {
+                let [x, seed] = arity(inputs)?;
+                expect(x, None, ElementType::F32, None)?;
+                expect(seed, Some(Level::Constant), ElementType::I32, Some(0))?;
+                if x.level == Level::Constant || !(0.0..1.0).contains(rate) {
+                    return Err(format!("zeroes rows at a rate in [0, 1), found {x} and {rate}"));
+                }
+                Ok(x.clone())
+            }
+            Op::Calibrate => {
+                let [x, knots, values] = arity(inputs)?;
+                expect(x, None, ElementType::F32, Some(0))?;
+                expect(knots, Some(Level::Constant), ElementType::F32, Some(1))?;
+                expect_constant(values, &knots.dims)?;
+                if x.level == Level::Constant || knots.dims[0] < 2 {
+                    return Err(format!("maps rows by at least two knots, found {x} and {knots}"));
+                }
+                Ok(x.clone())
+            }
             Op::Gradient(op) => op.infer(inputs),
         }
     }
@@ -163,6 +208,23 @@ pub(crate) fn level_of(inputs: &[&Fact]) -> Level {
 /// first of them and is repeated.
 fn repeats(part: &Fact, whole: &Fact) -> bool {
     part.dims == whole.dims || (part.level == Level::Constant && whole.dims.ends_with(&part.dims))
+}
+
+/// Requires at least two float constants of equal dimensions.
+pub(crate) fn expect_columns(columns: &[&Fact]) -> Result<(), String> {
+    let [first, _, ..] = columns else {
+        return Err(format!("needs at least two constants, found {}", columns.len()));
+    };
+    columns.iter().try_for_each(|column| expect_constant(column, &first.dims))
+}
+
+/// Requires a float constant of these dimensions.
+pub(crate) fn expect_constant(fact: &Fact, dims: &[usize]) -> Result<(), String> {
+    expect(fact, Some(Level::Constant), ElementType::F32, None)?;
+    if fact.dims != dims {
+        return Err(format!("needs a constant of {dims:?}, found {fact}"));
+    }
+    Ok(())
 }
 
 pub(crate) fn arity<'a, const N: usize>(inputs: &[&'a Fact]) -> Result<[&'a Fact; N], String> {

@@ -188,9 +188,10 @@ impl<'a> Splitter<'a> {
             inputs.push(self.whole(*input)?);
         }
         let highest = inputs.iter().map(|input| self.new.fact(*input).level).max();
-        // A reduction over rows, such as a loss, must count a request once for each candidate.
-        let reduces = node.fact.level == Level::Constant;
-        let level = if reduces { Level::Candidate } else { highest.unwrap_or(Level::Constant) };
+        // A reduction over rows, such as a loss, must count a request once for each candidate, and
+        // dropout must zero candidates by their own rows.
+        let of_candidates = node.fact.level == Level::Constant || matches!(node.op, Op::Dropout { .. });
+        let level = if of_candidates { Level::Candidate } else { highest.unwrap_or(Level::Constant) };
         for input in &mut inputs {
             *input = self.at(*input, level)?;
         }

@@ -22,9 +22,15 @@ pub(crate) fn pseudo_random(name: &str, len: usize) -> Vec<f64> {
         .collect()
 }
 
-/// A parameter's value: pseudo-random, row 0 of tables zero.
+/// A parameter's value: pseudo-random, row 0 of tables zero, variances positive, knots in order.
 pub(crate) fn parameter_value(parameter: &Parameter) -> Vec<f64> {
     let mut value = pseudo_random(&parameter.name, parameter.dims.iter().product());
+    if parameter.name.ends_with("variance") {
+        value.iter_mut().for_each(|x| *x += 0.75);
+    }
+    if parameter.name.ends_with("knots") {
+        value.sort_by(f64::total_cmp);
+    }
     if parameter.table {
         value[..parameter.dims[1]].fill(0.0);
     }
@@ -126,6 +132,43 @@ pub(crate) fn evaluate(graph: &Graph, inputs: &Values, requests: usize, candidat
                 let total = weights.iter().sum::<f64>();
                 (0..width).map(|column| if total == 0.0 { 0.0 } else { sum(column) / total }).collect()
             }
+            Op::SumSquares => vec![of(0).iter().map(|x| x * x).sum()],
+            Op::TraceNorm => panic!("is a penalty of training, proved against PyTorch"),
+            Op::LayerNorm { epsilon } => {
+                let columns = fact(1).row_len();
+                let normal = |x: &[f64]| {
+                    let mean = x.iter().sum::<f64>() / columns as f64;
+                    let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / columns as f64;
+                    let root = (variance + f64::from(*epsilon)).sqrt();
+                    (0..columns).map(|c| of(1)[c] * (x[c] - mean) / root + of(2)[c]).collect::<Vec<_>>()
+                };
+                of(0).chunks(columns).flat_map(normal).collect()
+            }
+            Op::BatchNorm { epsilon } => (0..rows * width)
+                .map(|i| {
+                    let get = |place: usize| of(place)[i % width];
+                    get(3) * (of(0)[i] - get(1)) / (get(2) + f64::from(*epsilon)).sqrt() + get(4)
+                })
+                .collect(),
+            // Any function of seed, salt, row and column will do here.
+            Op::Dropout { rate, salt } => (0..rows * width)
+                .map(|i| {
+                    let draw = pseudo_random(&format!("{} {salt} {}", of(1)[0], i / width), width)[i % width];
+                    if draw + 0.5 < f64::from(*rate) { 0.0 } else { of(0)[i] / (1.0 - f64::from(*rate)) }
+                })
+                .collect(),
+            Op::Calibrate => each(&|x| {
+                let (knots, values) = (of(1), of(2));
+                let piece = |i: usize| {
+                    let share = (x - knots[i]) / (knots[i + 1] - knots[i]);
+                    values[i] + share * (values[i + 1] - values[i])
+                };
+                match (0..knots.len() - 1).rev().find(|i| knots[*i] <= x) {
+                    None => values[0],
+                    Some(i) if x < knots[i + 1] => piece(i),
+                    Some(_) => values[knots.len() - 1],
+                }
+            }),
             Op::Scale(factor) => each(&|x| x * f64::from(*factor)),
             Op::Softmax => of(0)
                 .chunks(width)
