@@ -64,9 +64,22 @@ WIDTHS = {
     "expert": [8, 6],
     "gate": [5],
     "tower": [4],
+    "sharing": 0.05,
     "calibrator": 0.6,
 }
-KINDS = ["shared-bottom", "esmm", "mmoe", "single-task", "cross-stitch", "omoe", "cgc", "ple", "aitm"]
+KINDS = [
+    "single-task",
+    "shared-bottom",
+    "l2-sharing",
+    "trace-norm",
+    "cross-stitch",
+    "omoe",
+    "mmoe",
+    "cgc",
+    "ple",
+    "esmm",
+    "aitm",
+]
 # A task that predicts a number, on the rows where the first task's label is 1.
 NUMBER = [TASKS[0], {"name": "amount", "label": "amount", "given": "ctr", "loss": "squared-error", "weight": 0.3}]
 
@@ -80,6 +93,8 @@ CASES["aitm-3-tasks"] = {
 }
 for activation in ["leaky-relu", "elu", "gelu", "silu", "tanh"]:
     CASES[activation] = {"model": {"kind": "shared-bottom", "activation": activation}}
+CASES["batch-norm"] = {"model": {"kind": "mmoe", "normalization": "batch"}}
+CASES["layer-norm"] = {"model": {"kind": "cgc", "normalization": "layer", "activation": "gelu"}}
 CASES["ple-3-levels"] = {"model": {"kind": "ple", "levels": 3, "expert": [5], "gate": [], "experts": 1, "task_experts": 1}}
 
 

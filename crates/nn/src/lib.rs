@@ -12,6 +12,7 @@
 //! - `models`: one file a model, with its paper.
 //! - `losses`: one loss for each task and their weighted sum.
 //! - `shared`: what several tasks learn together.
+//! - `statistics`: what batch normalization keeps beside what is learned.
 //!
 //! # Names
 //! Layer `i` of a part has the parameters `<part>.<i>.weight` (`[in, out]`) and `<part>.<i>.bias`.
@@ -27,6 +28,8 @@
 //! | `expert.<task>.<e>`, `expert.shared.<e>` | experts of a task's own, and those they share |
 //! | `level.<l>.…` | experts and gates of a level of PLE |
 //! | `transfer.<task>`, `attention.<part>.weight` | what AITM passes to a task, and how it is weighed |
+//! | `<layer>.norm.gamma`, `.beta` | scale and shift of a normalized hidden layer |
+//! | `<layer>.norm.running_mean`, `.running_variance` | statistics of batch normalization; no loss reaches them |
 //!
 //! Training has the inputs `label.<task>`, `weight.<task>` (of each row) and `loss_weight.<task>`,
 //! and the outputs `loss.<task>`, `loss.penalty` where there is one, and `loss`.
@@ -37,6 +40,7 @@ mod losses;
 mod models;
 mod net;
 mod shared;
+mod statistics;
 
 use gatefold_graph::{Graph, GraphError, NodeId, Op};
 use gatefold_schema::{ConfigError, Derived, FittedFeature, ModelConfig, Task};
@@ -45,6 +49,7 @@ pub use experts::Gate;
 use models::Head;
 use net::Net;
 pub use shared::{SharedParameters, shared_parameters};
+pub use statistics::{RunningStatistic, STATISTICS_MOMENTUM, running_statistics};
 
 /// A model that cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +91,10 @@ pub const LOSS: &str = "loss";
 /// Name of the output with what the loss has beside the tasks' losses: the constraint of
 /// l2-sharing, trace-norm and AITM, by its strength. Other models have none.
 pub const PENALTY: &str = "loss.penalty";
+
+/// Name of the input that seeds dropout in training: one `i32`, another at each step. A graph
+/// without dropout has none.
+pub const DROPOUT_SEED: &str = "dropout.seed";
 
 /// Name of the input with a task's labels: `f32 []` a candidate; 0 or 1, or any number where the
 /// task's loss is the squared error.
@@ -141,10 +150,13 @@ pub fn forward_with_gates(
     Ok((net.graph, gates))
 }
 
-/// The graph of [`forward`] with labels, weights and losses: further inputs `label.<task>`,
-/// `weight.<task>` and `loss_weight.<task>`, further outputs `loss.<task>` and [`LOSS`] (constant
-/// `[]`), which is the sum of the tasks' losses by their weights and of [`PENALTY`], where the
-/// model has one.
+/// The graph of [`forward`] with labels, weights and losses, and as a model is in training: with
+/// dropout, and normalized by the statistics of the batch. It declares the same parameters.
+///
+/// Further inputs: [`DROPOUT_SEED`] where there is dropout, `label.<task>`, `weight.<task>` and
+/// `loss_weight.<task>`. Further outputs: `loss.<task>`, [`PENALTY`] where the model has one, and
+/// [`LOSS`] (each constant `[]`), which is the sum of the tasks' losses by their weights and of the
+/// penalty; and what [`running_statistics`] follow.
 ///
 /// # Errors
 /// As [`forward`].

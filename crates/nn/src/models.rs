@@ -9,6 +9,7 @@ mod omoe;
 mod ple;
 mod shared_bottom;
 mod single_task;
+mod soft_sharing;
 
 use gatefold_graph::{NodeId, Op};
 use gatefold_schema::{Loss, ModelKind, Task};
@@ -46,6 +47,7 @@ pub(crate) fn heads(net: &mut Net, tasks: &[Task]) -> Result<Vec<Head>, NnError>
     match net.model.kind {
         ModelKind::SingleTask => single_task::heads(net, tasks),
         ModelKind::SharedBottom => shared_bottom::heads(net, tasks),
+        ModelKind::L2Sharing | ModelKind::TraceNorm => soft_sharing::heads(net, tasks),
         ModelKind::CrossStitch => cross_stitch::heads(net, tasks),
         ModelKind::Omoe => omoe::heads(net, tasks),
         ModelKind::Mmoe => mmoe::heads(net, tasks),

@@ -2,10 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use gatefold_graph::{self as graph, Graph, Init, NodeId, Op, Parameter};
-use gatefold_schema::{Activation, FittedFeature, ModelConfig};
+use gatefold_graph::{self as graph, Fact, Graph, Init, Level, NodeId, Op, Parameter};
+use gatefold_schema::{Activation, FittedFeature, ModelConfig, Normalization};
 
-use crate::{NnError, experts::Expert, inputs};
+use crate::{
+    DROPOUT_SEED, NnError,
+    experts::Expert,
+    inputs,
+    statistics::{BATCH_MEAN, BATCH_VARIANCE, RUNNING_MEAN, RUNNING_VARIANCE},
+};
+
+/// Added to variances, as in PyTorch.
+const EPSILON: f32 = 1e-5;
 
 /// Slope of the leaky ReLU below zero, as in PyTorch.
 const LEAKY_SLOPE: f32 = 0.01;
@@ -19,6 +27,10 @@ pub(crate) struct Net<'a> {
     pub(crate) training: bool,
     /// The input of each feature.
     pub(crate) inputs: Vec<NodeId>,
+    /// The input that seeds dropout; none where nothing is dropped.
+    dropout_seed: Option<NodeId>,
+    /// The layers with dropout so far: each drops units of its own.
+    dropouts: u32,
     /// The parameters so far, by name.
     pub(crate) parameters: BTreeMap<String, NodeId>,
     /// The experts so far.
@@ -50,12 +62,16 @@ impl<'a> Net<'a> {
         }
         let mut graph = Graph::new();
         let inputs = features.iter().map(|fitted| inputs::declare(&mut graph, fitted)).collect();
+        let seed = Fact::i32(Level::Constant, &[]);
+        let dropout_seed = (training && model.dropout > 0.0).then(|| graph.input(DROPOUT_SEED, seed));
         Ok(Self {
             graph,
             model,
             features,
             training,
             inputs,
+            dropout_seed,
+            dropouts: 0,
             parameters: BTreeMap::new(),
             experts: Vec::new(),
             gates: Vec::new(),
@@ -77,13 +93,50 @@ impl<'a> Net<'a> {
         self.apply(Op::Add, &[product, bias])
     }
 
-    /// A hidden layer: linear, then the configured activation.
+    /// A hidden layer: linear, normalization, activation and dropout, each as configured.
     pub(crate) fn layer(&mut self, name: &str, x: NodeId, width: usize) -> Result<NodeId, NnError> {
         let sum = self.linear(name, x, width)?;
-        self.activate(sum)
+        let normal = self.normalize(&format!("{name}.norm"), sum, width)?;
+        let active = self.activate(normal)?;
+        self.drop_out(active)
     }
 
-    pub(crate) fn activate(&mut self, x: NodeId) -> Result<NodeId, NnError> {
+    fn normalize(&mut self, name: &str, x: NodeId, width: usize) -> Result<NodeId, NnError> {
+        if self.model.normalization == Normalization::None {
+            return Ok(x);
+        }
+        let gamma = self.parameter(format!("{name}.gamma"), &[width], Init::Values(vec![1.0; width]));
+        let beta = self.parameter(format!("{name}.beta"), &[width], Init::Zeros);
+        if self.model.normalization == Normalization::Layer {
+            return self.apply(Op::LayerNorm { epsilon: EPSILON }, &[x, gamma, beta]);
+        }
+        let mean = self.parameter(format!("{name}{RUNNING_MEAN}"), &[width], Init::Zeros);
+        let ones = Init::Values(vec![1.0; width]);
+        let variance = self.parameter(format!("{name}{RUNNING_VARIANCE}"), &[width], ones);
+        let (mean, variance) = if self.training { self.batch_statistics(name, x)? } else { (mean, variance) };
+        self.apply(Op::BatchNorm { epsilon: EPSILON }, &[x, mean, variance, gamma, beta])
+    }
+
+    /// Mean and variance of each column of `x` over the candidates of the batch, also as outputs.
+    fn batch_statistics(&mut self, name: &str, x: NodeId) -> Result<(NodeId, NodeId), NnError> {
+        let mean = self.apply(Op::MeanRows, &[x])?;
+        let minus_mean = self.apply(Op::Scale(-1.0), &[mean])?;
+        let centred = self.apply(Op::Add, &[x, minus_mean])?;
+        let squares = self.apply(Op::Mul, &[centred, centred])?;
+        let variance = self.apply(Op::MeanRows, &[squares])?;
+        self.graph.output(&format!("{name}{BATCH_MEAN}"), mean);
+        self.graph.output(&format!("{name}{BATCH_VARIANCE}"), variance);
+        Ok((mean, variance))
+    }
+
+    fn drop_out(&mut self, x: NodeId) -> Result<NodeId, NnError> {
+        let Some(seed) = self.dropout_seed else { return Ok(x) };
+        let op = Op::Dropout { rate: self.model.dropout, salt: self.dropouts };
+        self.dropouts += 1;
+        self.apply(op, &[x, seed])
+    }
+
+    fn activate(&mut self, x: NodeId) -> Result<NodeId, NnError> {
         let op = match self.model.activation {
             Activation::Relu => Op::Relu,
             Activation::LeakyRelu => Op::Activation(graph::Activation::LeakyRelu(LEAKY_SLOPE)),

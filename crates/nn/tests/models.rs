@@ -5,11 +5,14 @@
 mod evaluate;
 
 use evaluate::{Values, assert_same_function, evaluate, pseudo_random};
-use gatefold_graph::{ElementType, Graph, Init, Level, passes};
-use gatefold_nn::{NnError, SharedParameters, forward, forward_with_gates, shared_parameters, training};
+use gatefold_graph::{ElementType, Graph, Init, Level, Op, passes};
+use gatefold_nn::{
+    DROPOUT_SEED, NnError, SharedParameters, forward, forward_with_gates, running_statistics,
+    shared_parameters, training,
+};
 use gatefold_schema::{
-    Derived, Encoder, EncoderState, Feature, FittedFeature, Kind, Loss, ModelConfig, ModelKind, Side, Task,
-    ValueType,
+    Derived, Encoder, EncoderState, Feature, FittedFeature, Kind, Loss, ModelConfig, ModelKind,
+    Normalization, Side, Task, ValueType,
 };
 
 /// 5 codes (padding, missing, 3 buckets) in tables of width 4: `city` (user) and `product` (item,
@@ -132,7 +135,8 @@ fn check(model: &ModelConfig, parameters: usize) {
 
     // The same weights give the same scores in training, and the graph without losses is the
     // forward graph.
-    let trained = training(&features(), &tasks(), &derived(), model).unwrap();
+    let unpenalized = ModelConfig { sharing: 0.0, ..model.clone() };
+    let trained = training(&features(), &tasks(), &derived(), &unpenalized).unwrap();
     assert_eq!(parameter_count(&trained), parameters);
     let pruned = passes::prune(&trained, &outputs).unwrap();
     assert_same_function(&graph, &pruned, &|_| false);
@@ -197,6 +201,58 @@ fn ple_has_a_shared_gate_between_levels() {
     one.levels = 1;
     let gates = 2 * layer(WIDTH, 2 + 3);
     check(&one, TABLES + 7 * first + gates + towers);
+}
+
+#[test]
+fn soft_sharing_has_a_network_of_each_task() {
+    let network = layer(WIDTH, 7) + layer(7, 6) + layer(6, 5) + layer(5, 1);
+    for kind in [ModelKind::L2Sharing, ModelKind::TraceNorm] {
+        check(&model(kind), TABLES + 2 * network);
+    }
+}
+
+#[test]
+fn normalized_layers_declare_the_same_in_training() {
+    let norms = 7 + 6 + 2 * 5;
+    let plain = TABLES + layer(WIDTH, 7) + layer(7, 6) + 2 * (layer(6, 5) + layer(5, 1));
+    for (normalization, each) in [(Normalization::Layer, 2), (Normalization::Batch, 4)] {
+        let model = ModelConfig { normalization, ..model(ModelKind::SharedBottom) };
+        let graphs =
+            [forward, training].map(|build| build(&features(), &tasks(), &derived(), &model).unwrap());
+        assert_eq!(graphs[0].parameters(), graphs[1].parameters());
+        assert_eq!(parameter_count(&graphs[0]), plain + each * norms);
+
+        let statistics = running_statistics(&graphs[1]);
+        let names: Vec<&str> = statistics
+            .iter()
+            .map(|statistic| {
+                let parameter = &graphs[1].parameters()[statistic.parameter.0];
+                assert_eq!(graphs[1].fact(statistic.batch).dims, parameter.dims);
+                parameter.name.as_str()
+            })
+            .collect();
+        let expected = ["bottom.0", "bottom.1", "tower.ctr.0", "tower.cvr.0"]
+            .map(|layer| [format!("{layer}.norm.running_mean"), format!("{layer}.norm.running_variance")]);
+        let expected = if normalization == Normalization::Batch { expected.concat() } else { Vec::new() };
+        assert_eq!(names, expected);
+        assert_eq!(running_statistics(&graphs[0]), []);
+    }
+}
+
+#[test]
+fn dropout_is_in_training_alone() {
+    let model = ModelConfig { dropout: 0.25, ..model(ModelKind::Mmoe) };
+    let graphs = [forward, training].map(|build| build(&features(), &tasks(), &derived(), &model).unwrap());
+    let dropped = |graph: &Graph| -> Vec<Op> {
+        let ops = graph.nodes().iter().map(|node| node.op.clone());
+        ops.filter(|op| matches!(op, Op::Dropout { .. })).collect()
+    };
+    assert_eq!(dropped(&graphs[0]), []);
+    assert!(graphs[0].inputs().all(|(name, _)| name != DROPOUT_SEED));
+    // Two hidden layers an expert and one a tower; the gates have none.
+    let expected: Vec<Op> = (0..3 * 2 + 2).map(|salt| Op::Dropout { rate: 0.25, salt }).collect();
+    assert_eq!(dropped(&graphs[1]), expected);
+    assert!(graphs[1].inputs().any(|(name, _)| name == DROPOUT_SEED));
 }
 
 #[test]
@@ -328,7 +384,8 @@ fn what_several_tasks_learn_is_found() {
 /// from the scores.
 #[track_caller]
 fn check_losses(kind: ModelKind) {
-    let graph = training(&features(), &tasks(), &derived(), &model(kind)).unwrap();
+    let unpenalized = ModelConfig { sharing: 0.0, ..model(kind) };
+    let graph = training(&features(), &tasks(), &derived(), &unpenalized).unwrap();
     let rows = 6;
     let mut values = Values::new();
     for (name, id) in graph.inputs() {
@@ -361,8 +418,7 @@ fn check_losses(kind: ModelKind) {
         ModelKind::Esmm => entropy(&found["ctcvr"], &conversions, &|_| true),
         _ => entropy(&found["cvr"], &conversions, &|row| clicks[row] == 1.0),
     };
-    let penalty = found.get("loss.penalty").map_or(0.0, |penalty| penalty[0]);
-    for (name, expected) in [("loss.ctr", ctr), ("loss.cvr", cvr), ("loss", ctr + 0.5 * cvr + penalty)] {
+    for (name, expected) in [("loss.ctr", ctr), ("loss.cvr", cvr), ("loss", ctr + 0.5 * cvr)] {
         let found = found[name][0];
         assert!((found - expected).abs() < 1e-12, "{name}: {found}, expected {expected}");
     }

@@ -28,8 +28,8 @@ pub use manifest::{
     ShardInfo, SplitInfo,
 };
 pub use recipe::{
-    Activation, EventLogs, ModelConfig, ModelKind, Recipe, SHARED, SampleSource, SamplesConfig, SplitConfig,
-    TrainConfig,
+    Activation, EventLogs, ModelConfig, ModelKind, Normalization, Recipe, SHARED, SampleSource,
+    SamplesConfig, SplitConfig, TrainConfig,
 };
 pub use request::JsonRequest;
 pub use strict::ConfigError;

@@ -13,7 +13,7 @@ use crate::{
     task::{Derived, Task, check_tasks},
 };
 
-pub use model::{Activation, ModelConfig, ModelKind, SHARED};
+pub use model::{Activation, ModelConfig, ModelKind, Normalization, SHARED};
 pub use samples::{EventLogs, SampleSource, SamplesConfig, SplitConfig};
 pub use train::TrainConfig;
 

@@ -59,6 +59,11 @@ fn settings_out_of_range_are_refused_where_they_are_read() {
     of("mmoe", "tower = [8, 0]", "tower holds the width 0; widths are between 1 and 65536");
     of("aitm", "calibrator = -1.0", "calibrator must be a number of at least 0, found -1");
     of("aitm", "calibrator = nan", "calibrator must be a number of at least 0, found NaN");
+    of("l2-sharing", "sharing = inf", "sharing must be a number of at least 0, found inf");
+    of("mmoe", "dropout = 1.0", "dropout must be at least 0 and below 1, found 1");
+    of("mmoe", "dropout = -0.1", "dropout must be at least 0 and below 1, found -0.1");
+    of("mmoe", "dropout = nan", "found NaN");
+    of("mmoe", "normalization = \"batchh\"", "did you mean `batch`?");
     of("mmoe", "expertts = 4", "did you mean `experts`?");
     of("mmoe", "activation = \"rely\"", "did you mean `relu`?");
     of("mmoee", "", "did you mean `mmoe`?");

@@ -7,7 +7,10 @@ use gatefold_graph::{
     NodeId,
     autodiff::{Gradients, differentiate},
 };
-use gatefold_nn::{LOSS, label_name, loss_name, loss_weight_name, weight_name};
+use gatefold_nn::{
+    DROPOUT_SEED, LOSS, RunningStatistic, label_name, loss_name, loss_weight_name, running_statistics,
+    weight_name,
+};
 use gatefold_schema::{EncoderSet, Recipe};
 
 use crate::{
@@ -17,6 +20,9 @@ use crate::{
     space::{MeasuredOutput, loss_weights, measured_outputs},
 };
 
+/// Spreads the seeds of trainings, so that neighbours drop other units at every step.
+const DROPOUT_STREAM: u64 = 1_000_003;
+
 /// Parameters, plan and optimizer of one training.
 pub(crate) struct Learner {
     parameters: Parameters,
@@ -24,6 +30,8 @@ pub(crate) struct Learner {
     gradients: Gradients,
     optimizer: Optimizer,
     loss: NodeId,
+    statistics: Vec<RunningStatistic>,
+    seed: u64,
     forward: Forward,
     features: Vec<String>,
     tasks: Vec<LearnedTask>,
@@ -64,10 +72,12 @@ impl Learner {
                 })
             })
             .collect::<Result<_, TrainError>>()?;
+        let statistics = running_statistics(&graph);
         let gradients = differentiate(&mut graph, loss)?;
         let mut targets = vec![loss];
         targets.extend(tasks.iter().map(|task| task.loss));
         targets.extend(gradients.targets());
+        targets.extend(statistics.iter().map(|statistic| statistic.batch));
         let parameters = Parameters::initialise(graph.parameters(), recipe.train.seed);
         let rate = recipe.train.learning_rate;
         let dense = OptimizerConfig::adam(rate);
@@ -78,6 +88,8 @@ impl Learner {
             executor: Executor::new(Plan::compile(&graph, &targets)?, threads)?,
             gradients,
             loss,
+            statistics,
+            seed: recipe.train.seed,
             forward: Forward::new(recipe, encoders, threads)?,
             features: encoders.features.iter().map(|fitted| fitted.feature.name.clone()).collect(),
             tasks,
@@ -115,6 +127,8 @@ impl Learner {
             inputs.push((&task.weight_input, InputValue::F32(weights)));
             inputs.push((&task.loss_weight_input, InputValue::F32(std::slice::from_ref(&task.loss_weight))));
         }
+        let dropout_seed = [self.seed.wrapping_mul(DROPOUT_STREAM).wrapping_add(step as u64) as i32];
+        inputs.push((DROPOUT_SEED, InputValue::I32(&dropout_seed)));
         self.executor.run(&self.parameters, features.requests, features.candidates, &inputs)?;
         let loss = self.scalar(self.loss);
         if !loss.is_finite() {
@@ -128,7 +142,19 @@ impl Learner {
             });
         }
         self.optimizer.step(&mut self.parameters, &self.gradients, &self.executor, &inputs, 1.0)?;
+        self.move_statistics(features.candidates);
         Ok(loss)
+    }
+
+    /// Moves the running statistics of batch normalization towards those of the last batch.
+    fn move_statistics(&mut self, rows: usize) {
+        for statistic in &self.statistics {
+            let batch = self.executor.value(statistic.batch);
+            let running = self.parameters.get_mut(statistic.parameter);
+            running.iter_mut().zip(batch).for_each(|(running, batch)| {
+                *running = statistic.moved(*running, *batch, rows);
+            });
+        }
     }
 
     fn scalar(&self, node: NodeId) -> f32 {

@@ -15,6 +15,12 @@ pub enum ModelKind {
     SingleTask,
     /// One bottom network under a tower for each task (Caruana, 1997).
     SharedBottom,
+    /// A network for each task over shared embeddings, whose parameters are held near each other
+    /// by their squared distance (Duong et al., ACL 2015).
+    L2Sharing,
+    /// A network for each task over shared embeddings, whose parameters are held in a common space
+    /// of few dimensions by their trace norm (Yang and Hospedales, ICLR 2017 workshop).
+    TraceNorm,
     /// A network for each task over shared embeddings, which exchange linear combinations of their
     /// activations after every layer (Misra et al., CVPR 2016).
     CrossStitch,
@@ -36,9 +42,11 @@ pub enum ModelKind {
 
 impl ModelKind {
     /// Every kind, in the order of reports.
-    pub const ALL: [ModelKind; 9] = [
+    pub const ALL: [ModelKind; 11] = [
         ModelKind::SingleTask,
         ModelKind::SharedBottom,
+        ModelKind::L2Sharing,
+        ModelKind::TraceNorm,
         ModelKind::CrossStitch,
         ModelKind::Omoe,
         ModelKind::Mmoe,
@@ -53,6 +61,8 @@ impl ModelKind {
         match self {
             ModelKind::SingleTask => "single-task",
             ModelKind::SharedBottom => "shared-bottom",
+            ModelKind::L2Sharing => "l2-sharing",
+            ModelKind::TraceNorm => "trace-norm",
             ModelKind::CrossStitch => "cross-stitch",
             ModelKind::Omoe => "omoe",
             ModelKind::Mmoe => "mmoe",
@@ -65,7 +75,10 @@ impl ModelKind {
 
     /// Whether the tasks share, or stay near each other in, hidden layers below their towers.
     fn shares_bottom(self) -> bool {
-        matches!(self, ModelKind::SharedBottom | ModelKind::CrossStitch)
+        matches!(
+            self,
+            ModelKind::SharedBottom | ModelKind::L2Sharing | ModelKind::TraceNorm | ModelKind::CrossStitch
+        )
     }
 
     /// Whether the model has experts and gates.
@@ -96,6 +109,20 @@ pub enum Activation {
     Silu,
     /// The hyperbolic tangent.
     Tanh,
+}
+
+/// What stands between the linear part of a hidden layer and its activation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalization {
+    /// Nothing.
+    #[default]
+    None,
+    /// Each unit by its mean and variance over the batch, as served over the past batches (Ioffe
+    /// and Szegedy, 2015).
+    Batch,
+    /// Each row by its mean and variance over the units (Ba et al., 2016).
+    Layer,
 }
 
 /// The model: its kind and the widths of its parts. Parts that a kind does not have are ignored,
@@ -129,6 +156,16 @@ pub struct ModelConfig {
     /// What follows each hidden layer.
     #[serde(default)]
     pub activation: Activation,
+    /// What comes before the activation of each hidden layer.
+    #[serde(default)]
+    pub normalization: Normalization,
+    /// Share of the units that a hidden layer leaves out at each step of training, after the
+    /// activation.
+    #[serde(default)]
+    pub dropout: f32,
+    /// Strength of the penalty of l2-sharing and trace-norm.
+    #[serde(default = "default_sharing")]
+    pub sharing: f32,
     /// Strength of AITM's calibrator: of the constraint that no outcome is likelier than the one
     /// before it.
     #[serde(default = "default_calibrator")]
@@ -149,6 +186,9 @@ fn default_levels() -> usize {
 }
 fn default_tower() -> Vec<usize> {
     vec![64]
+}
+fn default_sharing() -> f32 {
+    0.01
 }
 fn default_calibrator() -> f32 {
     0.6
@@ -171,6 +211,9 @@ impl ModelConfig {
             gate: Vec::new(),
             tower: default_tower(),
             activation: Activation::default(),
+            normalization: Normalization::default(),
+            dropout: 0.0,
+            sharing: default_sharing(),
             calibrator: default_calibrator(),
         }
     }
@@ -209,8 +252,13 @@ impl ModelConfig {
         if self.kind.has_experts() && self.expert.is_empty() {
             return fail(format!("{kind} needs a width in expert, such as expert = [256, 128]"));
         }
-        if !(self.calibrator.is_finite() && self.calibrator >= 0.0) {
-            return fail(format!("calibrator must be a number of at least 0, found {}", self.calibrator));
+        for (key, strength) in [("sharing", self.sharing), ("calibrator", self.calibrator)] {
+            if !(strength.is_finite() && strength >= 0.0) {
+                return fail(format!("{key} must be a number of at least 0, found {strength}"));
+            }
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return fail(format!("dropout must be at least 0 and below 1, found {}", self.dropout));
         }
         if self.kind.has_task_experts() && tasks.iter().any(|task| task.name == SHARED) {
             return fail(format!("{kind} calls its common experts '{SHARED}'; give that task another name"));

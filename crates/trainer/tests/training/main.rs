@@ -1,5 +1,6 @@
 //! Training and publishing on a small set whose rule is known.
 
+mod parts;
 mod tiny;
 
 use std::{collections::BTreeMap, path::Path};
