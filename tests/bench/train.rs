@@ -85,6 +85,7 @@ pub(crate) fn measure(folder: &Path, threads: usize) -> Result<Value> {
         train: split(BATCH * BATCHES).into(),
         valid: split(VALIDATION_ROWS).into(),
         examples: Vec::new(),
+        negative_sampling_rate: 1.0,
     };
     let trained = train(&recipe, &data, &TrainOptions { threads }, &mut Silent)?;
     Ok(json!({

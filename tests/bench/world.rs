@@ -35,6 +35,7 @@ pub(crate) fn publish(out: &Path) -> Result<Value> {
         train: split(&recipe, ROWS, &mut random).into(),
         valid: split(&recipe, ROWS, &mut random).into(),
         examples: requests[..2].to_vec(),
+        negative_sampling_rate: 1.0,
     };
     let trained = train(&recipe, &data, &TrainOptions { threads: 1 }, &mut Silent)?;
     let loader = OrtLoader::new(OrtSettings::default())?;

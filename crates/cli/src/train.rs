@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, path::PathBuf};
 use anyhow::{Context, Result};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use gatefold_dataset::SampleSet;
+use gatefold_metrics::Metric;
 use gatefold_schema::{ModelKind, Recipe};
-use gatefold_trainer::{Event, Progress, TrainOptions, TrainingData, publish, train};
+use gatefold_trainer::{Event, OutputEvaluation, Progress, TrainOptions, TrainingData, publish, train};
 use indicatif::ProgressBar;
 use serde_json::json;
 
@@ -77,12 +78,8 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
         .with_context(|| format!("cannot publish into {}", args.out.display()))?;
 
     let report = &trained.report;
-    let validation: BTreeMap<&str, _> = trained
-        .evaluation
-        .outputs
-        .iter()
-        .map(|output| (output.output.as_str(), json!({"auc": output.auc, "log_loss": output.log_loss})))
-        .collect();
+    let validation: BTreeMap<&str, BTreeMap<&str, f64>> =
+        trained.evaluation.outputs.iter().map(|output| (output.output.as_str(), figures(output))).collect();
     if args.json {
         return console.print_json(&json!({
             "bundle": published.folder,
@@ -96,14 +93,15 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
             "validation": validation,
         }));
     }
-    let mut table = table(["output", "rows", "AUC", "log loss"].map(str::to_owned).into());
+    let shown = [Metric::Auc, Metric::Gauc, Metric::LogLoss, Metric::Pcoc, Metric::Ece];
+    let header = ["output | rows it is measured on", "rows"].into_iter().chain(shown.map(Metric::title));
+    let mut table = table(header.map(str::to_owned).collect());
     for output in &trained.evaluation.outputs {
-        table.add_row([
-            format!("{} on {}", output.output, output.space),
-            output.rows.to_string(),
-            format!("{:.4}", output.auc),
-            format!("{:.4}", output.log_loss),
-        ]);
+        let values = shown.map(|metric| match output.figures.get(metric) {
+            Some(value) => format!("{value:.4}"),
+            None => "-".to_owned(),
+        });
+        table.add_row([output.title(), output.figures.rows.to_string()].into_iter().chain(values));
     }
     console.print(&format!(
         "{table}\n{} steps, {:.0} samples/s, {:.1} s; validation figures are those of step {}\n{}",
@@ -113,6 +111,12 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
         report.best_step,
         published.folder.display()
     ))
+}
+
+/// The figures that are defined, by name.
+fn figures(output: &OutputEvaluation) -> BTreeMap<&'static str, f64> {
+    let named = |metric: Metric| Some((metric.name(), output.figures.get(metric)?));
+    Metric::ALL.into_iter().filter_map(named).collect()
 }
 
 /// The recipe, with what the command line changes in it.
@@ -163,7 +167,7 @@ impl Progress for TrainingProgress<'_> {
                 let figures: Vec<String> = evaluation
                     .outputs
                     .iter()
-                    .map(|output| format!("{} AUC {:.4}", output.output, output.auc))
+                    .filter_map(|output| Some(format!("{} AUC {:.4}", output.output, output.figures.auc?)))
                     .collect();
                 let mark = if *best { ", the best so far" } else { "" };
                 tracing::info!("epoch {epoch}, step {step}: {}{mark}", figures.join(", "));

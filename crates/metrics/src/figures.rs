@@ -181,7 +181,7 @@ impl Metric {
         Metric::SquaredError,
     ];
 
-    /// The name in recipes and JSON.
+    /// The name in recipes, manifests and JSON.
     pub fn name(self) -> &'static str {
         match self {
             Metric::Auc => "auc",
@@ -196,8 +196,24 @@ impl Metric {
         }
     }
 
-    /// The metric of that name.
+    /// The name for people, as a column of a table has it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Metric::Auc => "AUC",
+            Metric::Gauc => "GAUC",
+            Metric::Ndcg => "NDCG",
+            Metric::LogLoss => "log loss",
+            Metric::NormalizedEntropy => "NE",
+            Metric::Pcoc => "PCOC",
+            Metric::Ece => "ECE",
+            Metric::EceEqualWidth => "ECE (equal width)",
+            Metric::SquaredError => "squared error",
+        }
+    }
+
+    /// The metric of that [`Metric::name`]; a hyphen may stand for an underscore, as in recipes.
     pub fn from_name(name: &str) -> Option<Metric> {
+        let name = name.replace('-', "_");
         Self::ALL.into_iter().find(|metric| metric.name() == name)
     }
 

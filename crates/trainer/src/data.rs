@@ -9,7 +9,8 @@ use gatefold_schema::{EncoderSet, JsonRequest, Recipe};
 
 use crate::{
     error::TrainError,
-    space::{LabelCheck, Labels, measured_outputs},
+    evaluation::Observed,
+    space::{LabelCheck, measured_outputs, sampling_weights},
 };
 
 /// Splits of at most so many decoded bytes are decoded once and kept.
@@ -26,6 +27,8 @@ pub struct TrainingData {
     pub valid: Shards,
     /// Requests with raw values.
     pub examples: Vec<JsonRequest>,
+    /// Share of negatives (rows without a positive label) that the splits hold; 1 means all.
+    pub negative_sampling_rate: f64,
 }
 
 impl TrainingData {
@@ -40,6 +43,7 @@ impl TrainingData {
             train: keep_if_small(samples.shards("train")?)?,
             valid: keep_if_small(samples.shards("valid")?)?,
             examples: samples.examples()?,
+            negative_sampling_rate: samples.manifest.negative_sampling_rate,
         })
     }
 
@@ -61,12 +65,20 @@ impl TrainingData {
         Ok(())
     }
 
-    /// The label columns of the recipe's outputs on all validation rows.
+    /// What was observed on all validation rows: the labels of the recipe's outputs, requests as
+    /// groups, and weights by which sampled negatives stand for all of them.
     ///
     /// # Errors
     /// Shards that cannot be read.
-    pub fn valid_labels(&self, recipe: &Recipe) -> Result<Labels, TrainError> {
-        Ok(self.valid.labels(&label_columns(recipe))?)
+    pub fn valid_observed(&self, recipe: &Recipe) -> Result<Observed, TrainError> {
+        let labels = self.valid.labels(&label_columns(recipe))?;
+        let mut groups = Vec::with_capacity(self.valid.rows());
+        self.valid.scan(Columns { features: false, labels: &[], time: false }, |part| {
+            groups.extend_from_slice(&part.request);
+            Ok::<(), TrainError>(())
+        })?;
+        let weights = sampling_weights(groups.len(), &labels, &recipe.tasks, self.negative_sampling_rate);
+        Ok(Observed { labels, groups, weights })
     }
 }
 

@@ -119,6 +119,16 @@ pub enum TrainError {
         /// Smallest and largest value of every feature in the batch.
         ranges: String,
     },
+    /// An output that no row of a split is measured on.
+    #[error("split '{split}' has no row for '{output}' ({space}): evaluate on more rows")]
+    EmptySpace {
+        /// Name of the split.
+        split: String,
+        /// The output.
+        output: String,
+        /// Its sample space in words.
+        space: String,
+    },
     /// The caller asked to stop.
     #[error("training was interrupted; nothing was published")]
     Cancelled,

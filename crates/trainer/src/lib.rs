@@ -13,7 +13,7 @@
 //! - [`space`]: the sample space of each task and output, and the checks on labels.
 //! - [`train`](mod@train): the loop. The same recipe, data and seed give the same parameters, bit by bit, for
 //!   any number of threads.
-//! - [`evaluation`]: AUC and log loss of each output on its own sample space.
+//! - [`evaluation`]: every figure of each output on its own sample space.
 //! - [`publish`](mod@publish): export, proof, bundle.
 //! - [`progress`]: what the caller hears meanwhile, and how it can stop the training.
 //!
@@ -34,9 +34,11 @@ pub mod train;
 pub use batches::{Batch, BatchSource};
 pub use data::TrainingData;
 pub use error::TrainError;
-pub use evaluation::{Evaluation, OutputEvaluation};
+pub use evaluation::{Evaluation, Observed, OutputEvaluation};
 pub use forward::Forward;
 pub use progress::{Event, Progress, Silent};
 pub use publish::{Published, publish};
-pub use space::{LabelCheck, MeasuredOutput, measured_outputs};
+pub use space::{
+    JudgedRows, LabelCheck, MeasuredOutput, measured_outputs, potential_outputs, sampling_weights,
+};
 pub use train::{TrainOptions, TrainReport, Trained, train};

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use gatefold_metrics::Judged;
 use gatefold_schema::{Derived, Loss, Task, task::outputs};
 
-use crate::error::TrainError;
+use crate::{error::TrainError, evaluation::Observed};
 
 /// Label columns by name, one value a row.
 pub type Labels = BTreeMap<String, Vec<f32>>;
@@ -23,6 +24,8 @@ pub struct MeasuredOutput {
     pub space: String,
     /// Whether a loss teaches it: not where the weight of a task it is made of is 0.
     pub learned: bool,
+    /// Whether it predicts a number, not a probability.
+    pub number: bool,
 }
 
 /// The tasks, then the derived outputs, as they are measured.
@@ -45,6 +48,7 @@ pub fn measured_outputs(tasks: &[Task], derived: &[Derived]) -> Vec<MeasuredOutp
         .map(|info| MeasuredOutput {
             within: condition_of(&info.name),
             learned: is_learned(&info.name),
+            number: is_number(tasks, &info.name),
             output: info.name,
             label: info.label,
             space: info.space,
@@ -68,6 +72,92 @@ impl MeasuredOutput {
         let rows = self.rows(scores.len().min(label.len()), labels);
         rows.iter().map(|&row| (scores[row as usize], label[row as usize])).unzip()
     }
+
+    /// The rows of the sample space with everything that is known of them.
+    ///
+    /// # Errors
+    /// A label column that is not there, a sample space without a row.
+    pub fn judged(&self, split: &str, scores: &[f32], observed: &Observed) -> Result<JudgedRows, TrainError> {
+        for label in [Some(&self.label), self.within.as_ref()].into_iter().flatten() {
+            if !observed.labels.contains_key(label) {
+                return Err(missing_label(split, label, &self.output, observed.labels.keys()));
+            }
+        }
+        let rows = self.rows(scores.len(), observed.labels);
+        if rows.is_empty() {
+            return Err(TrainError::EmptySpace {
+                split: split.to_owned(),
+                output: self.output.clone(),
+                space: self.space.clone(),
+            });
+        }
+        let pick = |values: &[f32]| rows.iter().map(|&row| values[row as usize]).collect();
+        Ok(JudgedRows {
+            scores: pick(scores),
+            labels: pick(&observed.labels[&self.label]),
+            weights: observed.weights.as_deref().map(pick),
+            groups: rows.iter().map(|&row| observed.groups[row as usize]).collect(),
+        })
+    }
+}
+
+/// The rows of one sample space, one value a row in each list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JudgedRows {
+    /// Predictions.
+    pub scores: Vec<f32>,
+    /// What happened.
+    pub labels: Vec<f32>,
+    /// How much each row counts; every row once without.
+    pub weights: Option<Vec<f32>>,
+    /// Request or user of each row.
+    pub groups: Vec<u32>,
+}
+
+impl JudgedRows {
+    /// As metrics take them.
+    pub fn judged(&self) -> Judged<'_> {
+        Judged {
+            scores: &self.scores,
+            labels: &self.labels,
+            weights: self.weights.as_deref(),
+            groups: Some(&self.groups),
+        }
+    }
+}
+
+/// Conditional tasks on all impressions, where the samples hold what would have happened there:
+/// a task's place among `tasks`, and how it is measured.
+pub fn potential_outputs(tasks: &[Task]) -> Vec<(usize, MeasuredOutput)> {
+    let potential_output = |(place, task): (usize, &Task)| {
+        let label = task.given.as_ref().and(task.potential_label.as_ref())?;
+        let output = MeasuredOutput {
+            output: task.name.clone(),
+            label: label.clone(),
+            within: None,
+            space: "all impressions (potential outcome)".to_owned(),
+            learned: task.weight > 0.0,
+            number: task.loss == Loss::SquaredError,
+        };
+        Some((place, output))
+    };
+    tasks.iter().enumerate().filter_map(potential_output).collect()
+}
+
+/// How much each row counts so that a sample set that keeps only a share `rate` of its negatives
+/// (the rows on which no task has a positive label) stands for all rows: `1 / rate` for those, 1
+/// for the others. None where all are kept.
+pub fn sampling_weights(rows: usize, labels: &Labels, tasks: &[Task], rate: f64) -> Option<Vec<f32>> {
+    if rate >= 1.0 {
+        return None;
+    }
+    let outcomes = tasks.iter().filter(|task| task.loss == Loss::CrossEntropy);
+    let columns: Vec<&Vec<f32>> = outcomes.filter_map(|task| labels.get(&task.label)).collect();
+    let weight = |row: usize| match columns.iter().any(|column| column[row] == 1.0) {
+        true => 1.0,
+        false => (1.0 / rate) as f32,
+    };
+    Some((0..rows).map(weight).collect())
 }
 
 /// The weight of each of `rows` rows in a task's loss: 1 in its sample space, 0 elsewhere.
@@ -89,10 +179,8 @@ pub struct LabelCheck {
 }
 
 /// What has been seen of one output.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Found {
-    /// Whether it predicts a number, not a probability.
-    is_number: bool,
     bad: Rows<f32>,
     outside: Rows<()>,
     rows: usize,
@@ -113,12 +201,6 @@ impl<T> Rows<T> {
     }
 }
 
-impl Found {
-    fn nothing(is_number: bool) -> Self {
-        Self { is_number, bad: Rows::default(), outside: Rows::default(), rows: 0, positives: 0 }
-    }
-}
-
 impl LabelCheck {
     /// Begins with the columns that the split has.
     ///
@@ -135,20 +217,9 @@ impl LabelCheck {
             None => Ok(Self {
                 split: split.to_owned(),
                 rows: 0,
-                outputs: outputs
-                    .into_iter()
-                    .map(|output| {
-                        let found = Found::nothing(is_number(tasks, &output.output));
-                        (output, found)
-                    })
-                    .collect(),
+                outputs: outputs.into_iter().map(|output| (output, Found::default())).collect(),
             }),
-            Some(output) => Err(TrainError::MissingLabel {
-                split: split.to_owned(),
-                label: output.label.clone(),
-                wanted_by: output.output.clone(),
-                known: columns.join(", "),
-            }),
+            Some(output) => Err(missing_label(split, &output.label, &output.output, columns.iter())),
         }
     }
 
@@ -159,10 +230,10 @@ impl LabelCheck {
             let within = output.within.as_ref().map(|within| &labels[within]);
             for (row, &value) in values.iter().enumerate() {
                 let is_inside = within.is_none_or(|within| within[row] == 1.0);
-                let is_good = if found.is_number { value.is_finite() } else { value == 0.0 || value == 1.0 };
+                let is_good = if output.number { value.is_finite() } else { value == 0.0 || value == 1.0 };
                 if !is_good {
                     found.bad.add(self.rows + row, value);
-                } else if value == 1.0 && !is_inside && !found.is_number {
+                } else if value == 1.0 && !is_inside && !output.number {
                     found.outside.add(self.rows + row, ());
                 }
                 found.rows += usize::from(is_inside);
@@ -184,21 +255,35 @@ impl LabelCheck {
         for (output, found) in &self.outputs {
             if let Some((row, value)) = found.bad.first {
                 let (label, count) = (output.label.clone(), found.bad.count);
-                let expected = if found.is_number { "finite numbers" } else { "0 or 1" };
+                let expected = if output.number { "finite numbers" } else { "0 or 1" };
                 return Err(TrainError::BadLabel { split, label, row, value, expected, count });
             }
         }
-        for (MeasuredOutput { output: task, label, within, space, .. }, found) in self.outputs {
+        for (MeasuredOutput { output: task, label, within, space, number, .. }, found) in self.outputs {
             if let (Some((row, ())), Some(given)) = (found.outside.first, within) {
                 let count = found.outside.count;
                 return Err(TrainError::OutsideSampleSpace { split, task, label, given, row, count });
             }
-            if !found.is_number && (found.positives == 0 || found.positives == found.rows) {
+            if !number && (found.positives == 0 || found.positives == found.rows) {
                 let missing = if found.positives == 0 { "positive" } else { "negative" };
                 return Err(TrainError::OneClass { split, task, missing, rows: found.rows, space });
             }
         }
         Ok(())
+    }
+}
+
+fn missing_label<'a>(
+    split: &str,
+    label: &str,
+    wanted_by: &str,
+    known: impl Iterator<Item = &'a String>,
+) -> TrainError {
+    TrainError::MissingLabel {
+        split: split.to_owned(),
+        label: label.to_owned(),
+        wanted_by: wanted_by.to_owned(),
+        known: known.map(String::as_str).collect::<Vec<_>>().join(", "),
     }
 }
 
@@ -315,6 +400,24 @@ mod tests {
         assert_eq!(outputs[2].select(&scores, &labels), (scores.to_vec(), vec![1., 0., 0., 0.]));
         assert_eq!(loss_weights(&outputs[1], &labels, 4), [1., 0., 1., 0.]);
         assert_eq!(loss_weights(&outputs[0], &labels, 4), [1.; 4]);
+    }
+
+    #[test]
+    fn sampled_negatives_stand_for_those_left_out() {
+        let (tasks, _) = click_tasks();
+        let labels = labels(&[1., 0., 1., 0.], &[1., 0., 0., 0.]);
+        assert_eq!(sampling_weights(4, &labels, &tasks, 1.0), None);
+        assert_eq!(sampling_weights(4, &labels, &tasks, 0.25), Some(vec![1., 4., 1., 4.]));
+    }
+
+    #[test]
+    fn potential_outcomes_are_measured_on_all_impressions() {
+        let (mut tasks, _) = click_tasks();
+        assert!(potential_outputs(&tasks).is_empty());
+        tasks[1].potential_label = Some("would_convert".into());
+        let found = potential_outputs(&tasks);
+        assert_eq!((found.len(), found[0].0), (1, 1));
+        assert_eq!((found[0].1.label.as_str(), &found[0].1.within), ("would_convert", &None));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use gatefold_exec::Parameters;
+use gatefold_metrics::FigureOptions;
 use gatefold_schema::Recipe;
 
 use crate::{
@@ -53,7 +54,7 @@ pub struct TrainReport {
 /// The same recipe, data and seed give the same parameters, bit by bit, for any number of threads.
 ///
 /// # Errors
-/// Labels that make no sense ([`crate::check_labels`]), a loss that is not finite, a model that
+/// Labels that make no sense ([`crate::LabelCheck`]), a loss that is not finite, a model that
 /// cannot be built, or [`TrainError::Cancelled`].
 pub fn train(
     recipe: &Recipe,
@@ -75,7 +76,7 @@ pub fn train(
     });
 
     let outputs = measured_outputs(&recipe.tasks, &recipe.derived);
-    let valid_labels = data.valid_labels(recipe)?;
+    let observed = data.valid_observed(recipe)?;
     let mut best: Option<Best> = None;
     let mut evaluations_without_gain = 0;
     let (mut step, mut rows_seen, mut stepping) = (0, 0, Duration::ZERO);
@@ -102,8 +103,9 @@ pub fn train(
             continue;
         }
         let scores = learner.score(&data.valid)?;
-        let evaluation = Evaluation::measure("valid", &outputs, &scores, &valid_labels)?;
-        let is_best = best.as_ref().is_none_or(|best| evaluation.mean_auc() > best.evaluation.mean_auc());
+        let options = FigureOptions::default();
+        let evaluation = Evaluation::measure("valid", &outputs, &scores, &observed, &options)?;
+        let is_best = best.as_ref().is_none_or(|best| evaluation.quality() > best.evaluation.quality());
         progress.report(&Event::Evaluated { epoch, step, evaluation: &evaluation, best: is_best });
         if is_best {
             best = Some(Best { step, parameters: learner.parameters().clone(), evaluation });

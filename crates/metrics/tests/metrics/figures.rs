@@ -30,6 +30,7 @@ fn each_name_gives_the_function_of_that_name() {
         assert_eq!(figures.get(Metric::from_name(name).unwrap()), Some(expected), "{name}");
     }
     assert_eq!((figures.rows, figures.positives), (8, 4));
+    assert_eq!(Metric::from_name("log-loss"), Some(Metric::LogLoss));
     assert_eq!(Metric::from_name("AUC"), None);
 }
 

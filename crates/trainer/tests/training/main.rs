@@ -30,16 +30,16 @@ fn every_model_learns_the_rule() {
     for kind in ModelKind::ALL {
         let trained = trained(kind, &data, 2);
         for (output, oracle) in trained.evaluation.outputs.iter().zip(&truth) {
+            let auc = output.figures.auc.unwrap();
             assert!(
-                output.auc > oracle - 0.03,
-                "{}: AUC of {} is {:.3}, the true probabilities reach {oracle:.3}",
+                auc > oracle - 0.03,
+                "{}: AUC of {} is {auc:.3}, the true probabilities reach {oracle:.3}",
                 kind.name(),
-                output.output,
-                output.auc
+                output.output
             );
         }
         assert_eq!(trained.evaluation.outputs[1].space, "impressions with click = 1");
-        assert!(trained.evaluation.outputs[1].rows < data.valid.rows());
+        assert!(trained.evaluation.outputs[1].figures.rows < data.valid.rows());
     }
 }
 
@@ -99,7 +99,7 @@ fn the_bundle_gives_the_trainers_scores() {
     let bundle = Bundle::open(&second.folder).unwrap();
     let manifest = bundle.manifest();
     assert_eq!(manifest.fingerprint, data.encoders.fingerprint());
-    assert_eq!(manifest.metrics["cvr auc"], trained.evaluation.outputs[1].auc);
+    assert_eq!(Some(manifest.metrics["cvr auc"]), trained.evaluation.metric("cvr", "auc"));
     assert_eq!(
         manifest.outputs.iter().map(|output| output.name.as_str()).collect::<Vec<_>>(),
         ["ctr", "cvr", "ctcvr"]
@@ -193,15 +193,15 @@ fn the_best_parameters_are_kept_and_not_the_last() {
     recipe.train.evaluate_every = 4;
     let mut events = Events::default();
     let trained = train(&recipe, &data, &ONE_THREAD, &mut events).unwrap();
-    let best = events.mean_aucs.iter().copied().fold(0.0, f64::max);
-    assert_eq!(trained.evaluation.mean_auc(), best);
-    assert!(*events.mean_aucs.last().unwrap() < best, "a training this long and fast overfits");
+    let best = events.qualities.iter().copied().fold(0.0, f64::max);
+    assert_eq!(trained.evaluation.quality(), best);
+    assert!(*events.qualities.last().unwrap() < best, "a training this long and fast overfits");
     // The parameters are those of that evaluation.
     let mut forward = gatefold_trainer::Forward::new(&recipe, &data.encoders, 1).unwrap();
     let scores = forward.score_rows(&trained.parameters, &data.valid).unwrap();
-    let labels = data.valid_labels(&recipe).unwrap();
+    let labels = data.valid_observed(&recipe).unwrap().labels;
     let auc = gatefold_metrics::auc(&scores[0], &labels["click"], None).unwrap();
-    assert_eq!(auc, trained.evaluation.outputs[0].auc);
+    assert_eq!(Some(auc), trained.evaluation.metric("ctr", "auc"));
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn a_split_without_positives_is_refused_before_training() {
 struct Events {
     steps: usize,
     stop_after: usize,
-    mean_aucs: Vec<f64>,
+    qualities: Vec<f64>,
     verified: Vec<&'static str>,
 }
 
@@ -249,7 +249,7 @@ impl Progress for Events {
     fn report(&mut self, event: &Event<'_>) {
         match event {
             Event::Stepped { step, .. } => self.steps = *step,
-            Event::Evaluated { evaluation, .. } => self.mean_aucs.push(evaluation.mean_auc()),
+            Event::Evaluated { evaluation, .. } => self.qualities.push(evaluation.quality()),
             Event::Verified { form, .. } => self.verified.push(form),
             _ => {}
         }

@@ -45,6 +45,7 @@ pub(crate) fn sample() -> TrainingData {
         train: split(&mut random, 1200).into(),
         valid: split(&mut random, 400).into(),
         examples: serde_json::from_str::<Vec<JsonRequest>>(EXAMPLES).unwrap(),
+        negative_sampling_rate: 1.0,
     }
 }
 
