@@ -16,7 +16,7 @@ use gatefold_experiment::comparison::{
 };
 use gatefold_metrics::BootstrapOptions;
 use gatefold_schema::{BundleManifest, Task};
-use gatefold_trainer::{MeasuredOutput, measured_outputs};
+use gatefold_trainer::{MeasuredOutput, measured_outputs, potential_outputs};
 use serde_json::{Value, json};
 
 use crate::{
@@ -225,18 +225,6 @@ impl<'a> MeasuredRows<'a> {
     }
 }
 
-/// A task's outcome on all impressions, also where it could not be observed.
-fn potential_output(task: &Task) -> Option<MeasuredOutput> {
-    let label = task.given.as_ref().and(task.potential_label.as_ref())?;
-    Some(MeasuredOutput {
-        output: task.name.clone(),
-        label: label.clone(),
-        within: None,
-        space: "all impressions (potential outcome)".to_owned(),
-        learned: true,
-    })
-}
-
 /// What a model is measured on: its outputs, each on its own sample space, then conditional
 /// outputs on all impressions where the potential outcome is known.
 fn model_scores(
@@ -248,11 +236,9 @@ fn model_scores(
     for (output, scores) in measured_outputs(&manifest.tasks, &manifest.derived).iter().zip(scores) {
         outputs.push(rows.scores(output, scores)?);
     }
-    for (task, scores) in manifest.tasks.iter().zip(scores) {
-        if let Some(output) = potential_output(task)
-            && rows.split.labels.contains_key(&output.label)
-        {
-            outputs.push(rows.scores(&output, scores)?);
+    for (task, output) in potential_outputs(&manifest.tasks) {
+        if rows.split.labels.contains_key(&output.label) {
+            outputs.push(rows.scores(&output, &scores[task])?);
         }
     }
     let kind = manifest.model.as_ref().map_or("imported", |model| model.kind.name());

@@ -83,7 +83,7 @@ impl MeasuredOutput {
                 return Err(missing_label(split, label, &self.output, observed.labels.keys()));
             }
         }
-        let rows = self.rows(scores.len(), observed.labels);
+        let rows = self.rows(scores.len(), &observed.labels);
         if rows.is_empty() {
             return Err(TrainError::EmptySpace {
                 split: split.to_owned(),
