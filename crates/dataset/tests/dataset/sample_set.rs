@@ -1,154 +1,17 @@
 //! A small sample set, made by hand: what is read back, and what is refused.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 
 use gatefold_dataset::SampleSet;
 use gatefold_features::FeatureColumn;
-use gatefold_schema::{
-    EncoderSet, EncoderState, Feature, FittedFeature, SampleManifest, ShardInfo, SplitInfo, Task, Vocabulary,
-    VocabularyValues, manifest::SHARD_FINGERPRINT, strict::from_toml,
-};
 use polars::prelude::*;
 
-const FEATURES: &str = r#"
-    [[feature]]
-    name = "country"
-    side = "user"
-    kind = "categorical"
-    type = "text"
-    encoder = { kind = "vocab" }
-    embedding = 4
-    [[feature]]
-    name = "seen"
-    side = "user"
-    kind = "sequence"
-    type = "int"
-    max_len = 3
-    encoder = { kind = "hash", buckets = 10 }
-    embedding = 4
-    [[feature]]
-    name = "item"
-    side = "item"
-    kind = "categorical"
-    type = "int"
-    encoder = { kind = "hash", buckets = 10 }
-    embedding = 4
-    [[feature]]
-    name = "price"
-    side = "item"
-    kind = "numeric"
-    type = "float"
-    encoder = { kind = "none" }
-    [[task]]
-    name = "ctr"
-    label = "click"
-    oracle = "p_click"
-"#;
-
-#[derive(serde::Deserialize)]
-struct Declared {
-    feature: Vec<Feature>,
-    task: Vec<Task>,
-}
-
-/// Rows of a shard: request, country, seen, item, price, click, p_click.
-type Row = (u32, i32, &'static [i32], i32, f32, f32, f32);
+use crate::tiny::{Row, frame, save, shard_path, write};
 
 const FIRST: [Row; 3] =
     [(0, 3, &[2, 5], 4, 0.5, 1.0, 0.75), (0, 3, &[2, 5], 11, 1.5, 0.0, 0.25), (1, 2, &[], 2, 0.0, 0.0, 0.5)];
 const SECOND: [Row; 2] = [(2, 4, &[1], 1, 2.5, 0.0, 0.125), (2, 4, &[1], 9, 3.5, 1.0, 0.5)];
-
-fn frame(rows: &[Row]) -> DataFrame {
-    let mut seen =
-        ListPrimitiveChunkedBuilder::<Int32Type>::new("seen".into(), rows.len(), 8, DataType::Int32);
-    rows.iter().for_each(|row| seen.append_slice(row.2));
-    let floats = |name: &str, value: fn(&Row) -> f32| {
-        Column::new(name.into(), rows.iter().map(value).collect::<Vec<f32>>())
-    };
-    let codes = |name: &str, value: fn(&Row) -> i32| {
-        Column::new(name.into(), rows.iter().map(value).collect::<Vec<i32>>())
-    };
-    DataFrame::new(
-        rows.len(),
-        vec![
-            Column::new("request".into(), rows.iter().map(|row| row.0).collect::<Vec<u32>>()),
-            Column::new(
-                "request_id".into(),
-                rows.iter().map(|row| i64::from(row.0) + 70).collect::<Vec<i64>>(),
-            ),
-            Column::new("time".into(), rows.iter().map(|row| i64::from(row.0) * 1000).collect::<Vec<i64>>()),
-            codes("country", |row| row.1),
-            seen.finish().into_series().into_column(),
-            codes("item", |row| row.3),
-            floats("price", |row| row.4),
-            floats("click", |row| row.5),
-            floats("p_click", |row| row.6),
-        ],
-    )
-    .unwrap()
-}
-
-fn save(path: &Path, mut frame: DataFrame, fingerprint: &str) -> ShardInfo {
-    let notes = vec![(SHARD_FINGERPRINT.to_owned(), fingerprint.to_owned())];
-    ParquetWriter::new(File::create(path).unwrap())
-        .with_key_value_metadata(Some(KeyValueMetadata::from_static(notes)))
-        .finish(&mut frame)
-        .unwrap();
-    ShardInfo {
-        file: path.file_name().unwrap().to_str().unwrap().to_owned(),
-        rows: frame.height() as u64,
-        bytes: fs::metadata(path).unwrap().len(),
-    }
-}
-
-/// Writes the set with these shards.
-fn write(folder: &Path, first: DataFrame, second: DataFrame) {
-    let declared: Declared = from_toml(FEATURES, "test").unwrap();
-    let states = [
-        EncoderState::Vocab { size: 2 },
-        EncoderState::Stateless,
-        EncoderState::Stateless,
-        EncoderState::Stateless,
-    ];
-    let fitted = declared.feature.into_iter().zip(states);
-    let features: Vec<FittedFeature> =
-        fitted.map(|(feature, state)| FittedFeature { feature, state }).collect();
-    let values = VocabularyValues::Text(vec!["de".into(), "fr".into()]);
-    let vocabulary = Vocabulary { table: "country".into(), values };
-    fs::create_dir_all(folder.join("vocab")).unwrap();
-    fs::write(folder.join("vocab/country.json"), serde_json::to_vec(&vocabulary).unwrap()).unwrap();
-    let set = EncoderSet {
-        features: features.clone(),
-        vocabularies: BTreeMap::from([("country".to_owned(), vocabulary)]),
-    };
-    let shards = vec![
-        save(&folder.join("train-00000.parquet"), first, &set.fingerprint()),
-        save(&folder.join("train-00001.parquet"), second, &set.fingerprint()),
-    ];
-    let train = SplitInfo {
-        rows: shards.iter().map(|shard| shard.rows).sum(),
-        shards,
-        requests: 3,
-        ..SplitInfo::default()
-    };
-    let manifest = SampleManifest {
-        format: 1,
-        name: "small".into(),
-        fingerprint: set.fingerprint(),
-        features,
-        vocabularies: vec!["country".into()],
-        tasks: declared.task,
-        derived: vec![],
-        labels: vec!["click".into(), "p_click".into()],
-        negative_sampling_rate: 1.0,
-        splits: BTreeMap::from([("train".to_owned(), train)]),
-        dropped: BTreeMap::new(),
-    };
-    fs::write(folder.join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
-    fs::write(folder.join("examples.json"), "[]").unwrap();
-}
 
 fn codes(width: usize, data: &[i32]) -> FeatureColumn {
     FeatureColumn::Codes { width, data: data.to_vec() }
@@ -157,7 +20,7 @@ fn codes(width: usize, data: &[i32]) -> FeatureColumn {
 #[test]
 fn a_split_is_read_back() {
     let home = tempfile::tempdir().unwrap();
-    write(home.path(), frame(&FIRST), frame(&SECOND));
+    write(home.path(), vec![frame(&FIRST), frame(&SECOND)]);
     let set = SampleSet::open(home.path()).unwrap();
     assert_eq!(set.examples().unwrap(), []);
     let split = set.load("train").unwrap();
@@ -175,7 +38,7 @@ fn a_split_is_read_back() {
 #[test]
 fn batches_take_rows_and_requests() {
     let home = tempfile::tempdir().unwrap();
-    write(home.path(), frame(&FIRST), frame(&SECOND));
+    write(home.path(), vec![frame(&FIRST), frame(&SECOND)]);
     let split = SampleSet::open(home.path()).unwrap().load("train").unwrap();
 
     let batch = split.batch(&[4, 0]);
@@ -195,7 +58,7 @@ fn batches_take_rows_and_requests() {
 #[track_caller]
 fn check_refused(second: DataFrame, spoil: impl Fn(&Path), expected: &str) {
     let home = tempfile::tempdir().unwrap();
-    write(home.path(), frame(&FIRST), second);
+    write(home.path(), vec![frame(&FIRST), second]);
     spoil(home.path());
     let error = SampleSet::open(home.path()).and_then(|set| set.load("train")).unwrap_err().to_string();
     assert!(error.contains(expected), "{error}");
@@ -254,6 +117,50 @@ fn damaged_files_are_refused() {
 }
 
 #[test]
+fn a_shard_of_another_sample_set_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    write(home.path(), vec![frame(&FIRST), frame(&SECOND)]);
+    let path = shard_path(home.path(), 1);
+    // The same rows and the same size, but codes that mean something else.
+    let ours = SampleSet::open(home.path()).unwrap().manifest.fingerprint;
+    let theirs = ours.chars().rev().collect::<String>();
+    save(&path, frame(&SECOND), &theirs);
+    let error = SampleSet::open(home.path()).and_then(|set| set.load("train")).unwrap_err().to_string();
+    for part in ["train-00001.parquet", &ours, &theirs, "belongs to another sample set"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let mut unnamed = frame(&SECOND);
+    ParquetWriter::new(fs::File::create(&path).unwrap()).finish(&mut unnamed).unwrap();
+    let length = fs::metadata(&path).unwrap().len();
+    let manifest = home.path().join("manifest.json");
+    let mut text: serde_json::Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+    text["splits"]["train"]["shards"][1]["bytes"] = length.into();
+    fs::write(&manifest, text.to_string()).unwrap();
+    let error = SampleSet::open(home.path()).and_then(|set| set.load("train")).unwrap_err().to_string();
+    assert!(error.contains("does not say which encoders it comes from"), "{error}");
+}
+
+#[test]
+fn a_request_in_two_shards_is_refused() {
+    let mut torn = SECOND;
+    torn[0].0 = 1;
+    check_refused(frame(&torn), as_it_is, "train-00001.parquet begins with request 1, expected 2");
+}
+
+#[test]
+fn nulls_are_refused() {
+    for (column, row) in [("click", 1), ("item", 0), ("seen", 1)] {
+        let mut with_null = frame(&SECOND);
+        let mask: BooleanChunked = (0..2).map(|other| Some(other != row)).collect();
+        let series = with_null.column(column).unwrap().as_materialized_series();
+        let spoilt = series.zip_with(&mask, &Series::full_null(column.into(), 2, series.dtype())).unwrap();
+        with_null.with_column(spoilt.into_column()).unwrap();
+        let expected = format!("column '{column}' has 1 nulls (the first is in row {row}), expected none");
+        check_refused(with_null, as_it_is, &expected);
+    }
+}
+
+#[test]
 fn wrong_contents_are_refused() {
     let with = |change: fn(&mut Row)| {
         let mut rows = SECOND;
@@ -303,7 +210,7 @@ fn wrong_contents_are_refused() {
 #[test]
 fn an_unknown_split_is_named() {
     let home = tempfile::tempdir().unwrap();
-    write(home.path(), frame(&FIRST), frame(&SECOND));
+    write(home.path(), vec![frame(&FIRST), frame(&SECOND)]);
     let error = SampleSet::open(home.path()).unwrap().load("tset").unwrap_err().to_string();
     assert_eq!(error, "there is no split 'tset'; the sample set has: train");
 }
