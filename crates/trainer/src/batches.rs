@@ -19,7 +19,8 @@ pub struct Batch {
     pub epoch: usize,
     /// Step in the epoch, from 0.
     pub step: usize,
-    /// Encoded features, with the numbers of requests and candidates.
+    /// Encoded features, with the numbers of requests and candidates. In batches of whole requests,
+    /// user and context features have one row a request; otherwise each row is a request.
     pub features: FeatureBatch,
     /// The label columns of the tasks, one value a candidate.
     pub labels: Labels,
@@ -45,7 +46,7 @@ impl BatchSource {
         let settings = &recipe.train;
         let options = ReadOptions {
             shuffle: settings.shuffle.then_some(settings.seed),
-            unit: Unit::Row,
+            unit: if settings.request_batches { Unit::Request } else { Unit::Row },
             conditions: within.map(Condition::Positive).into_iter().collect(),
             labels: outputs.into_iter().map(|output| output.label).collect(),
             ..ReadOptions::new(settings.batch_size)

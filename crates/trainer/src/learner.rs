@@ -11,12 +11,13 @@ use gatefold_nn::{
     DROPOUT_SEED, LOSS, RunningStatistic, label_name, loss_name, loss_weight_name, running_statistics,
     weight_name,
 };
-use gatefold_schema::{EncoderSet, Recipe};
+use gatefold_schema::{EncoderSet, REQUEST_OF, Recipe};
 
 use crate::{
     batches::Batch,
     error::TrainError,
     forward::{Forward, input_value},
+    levels,
     space::{MeasuredOutput, loss_weights, measured_outputs},
 };
 
@@ -50,8 +51,7 @@ struct LearnedTask {
 
 impl Learner {
     pub(crate) fn new(recipe: &Recipe, encoders: &EncoderSet, threads: usize) -> Result<Self, TrainError> {
-        let mut graph =
-            gatefold_nn::training(&encoders.features, &recipe.tasks, &recipe.derived, &recipe.model)?;
+        let mut graph = levels::training(recipe, encoders)?;
         let node = |name: &str| {
             graph.output_named(name).ok_or_else(|| TrainError::NoLoss { output: name.to_owned() })
         };
@@ -119,9 +119,12 @@ impl Learner {
         let Batch { features, labels, .. } = batch;
         let weights: Vec<Vec<f32>> =
             self.tasks.iter().map(|task| loss_weights(&task.measured, labels, features.candidates)).collect();
+        let request_of: Vec<i32> = features.request_of.iter().map(|request| *request as i32).collect();
         let names = self.features.iter().map(String::as_str);
         let mut inputs: Vec<(&str, InputValue)> =
             names.zip(features.columns.iter().map(input_value)).collect();
+        // Only the graph with the request level apart reads it.
+        inputs.push((REQUEST_OF, InputValue::I32(&request_of)));
         for (task, weights) in self.tasks.iter().zip(&weights) {
             inputs.push((&task.label_input, InputValue::F32(&labels[&task.measured.label])));
             inputs.push((&task.weight_input, InputValue::F32(weights)));

@@ -26,6 +26,7 @@ mod error;
 pub mod evaluation;
 pub mod forward;
 mod learner;
+mod levels;
 pub mod progress;
 pub mod publish;
 pub mod space;

@@ -9,17 +9,17 @@ use std::{
 use gatefold_dataset::Columns;
 use gatefold_engine::{BackendLoader, Bundle, BundleWriter, GOLDEN_TOLERANCE, GraphForm, golden};
 use gatefold_features::{Encoder, FeatureBatch, RawBatch, Strictness};
-use gatefold_graph::{Graph, passes};
 use gatefold_onnx::{ExportOptions, ExternalWeights, export, fold};
 use gatefold_schema::{
-    BundleManifest, EncoderSet, FittedFeature, Golden, GoldenRequest, GraphFile, GraphInput, Level,
-    REQUEST_OF, Recipe, task,
+    BundleManifest, FittedFeature, Golden, GoldenRequest, GraphFile, GraphInput, Level, REQUEST_OF, Recipe,
+    task,
 };
 
 use crate::{
     data::TrainingData,
     error::TrainError,
     forward::Forward,
+    levels,
     progress::{Event, Progress},
     train::Trained,
 };
@@ -64,7 +64,7 @@ pub fn publish(
     let golden = golden_requests(data, trained, &mut forward)?;
 
     let folded = fold(forward.graph(), &|name| trained.parameters.by_name(name))?;
-    let user_once = user_once_graph(&data.encoders, &folded.graph)?;
+    let user_once = levels::user_once(&data.encoders, &folded.graph)?;
     let mut writer = BundleWriter::create(model_folder).map_err(failed)?;
     let mut weights = ExternalWeights::new(WEIGHTS_FILE);
     let options = ExportOptions { name: writer.name().to_owned(), ..ExportOptions::default() };
@@ -102,19 +102,6 @@ pub fn publish(
         (Err(_), Some(refusal)) => Err(refusal),
         (Err(error), None) => Err(failed(error)),
     }
-}
-
-/// The graph that computes the request level once; none where no feature stands at that level.
-fn user_once_graph(encoders: &EncoderSet, plain: &Graph) -> Result<Option<Graph>, TrainError> {
-    let is_request = |input: &str| {
-        let mut of_request =
-            encoders.features.iter().filter(|fitted| fitted.feature.side.level() == Level::Request);
-        of_request.any(|fitted| fitted.feature.name == input)
-    };
-    if !plain.inputs().any(|(name, _)| is_request(name)) {
-        return Ok(None);
-    }
-    Ok(Some(passes::user_once(plain, &is_request)?))
 }
 
 /// The example requests with the scores that the trainer gives them.

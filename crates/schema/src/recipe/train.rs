@@ -26,6 +26,9 @@ pub struct TrainConfig {
     pub patience: usize,
     /// Whether the batches of the training split are shuffled each epoch.
     pub shuffle: bool,
+    /// Whether a batch is made of whole requests (about `batch_size` rows), so that what depends on
+    /// user and context alone is computed once a request.
+    pub request_batches: bool,
 }
 
 impl Default for TrainConfig {
@@ -39,6 +42,7 @@ impl Default for TrainConfig {
             evaluate_every: 0,
             patience: 0,
             shuffle: true,
+            request_batches: false,
         }
     }
 }

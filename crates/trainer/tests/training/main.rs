@@ -205,6 +205,44 @@ fn the_best_parameters_are_kept_and_not_the_last() {
 }
 
 #[test]
+fn whole_requests_train_the_same_model_as_their_rows() {
+    let data = sample();
+    for kind in ModelKind::ALL {
+        let losses = |request_batches: bool| {
+            let mut recipe = recipe(kind);
+            recipe.train.epochs = 1;
+            // Multiples of the five rows of a request, so that both forms are cut alike.
+            recipe.train.batch_size = 200;
+            recipe.train.shuffle = false;
+            recipe.train.request_batches = request_batches;
+            let mut events = Events::default();
+            let trained = train(&recipe, &data, &ONE_THREAD, &mut events).unwrap();
+            (events.losses, trained.parameters)
+        };
+        let (rows, by_rows) = losses(false);
+        let (requests, by_requests) = losses(true);
+        assert_eq!(rows.len(), data.train.rows() / 200);
+        assert_eq!(requests.len(), rows.len());
+        for (step, (rows, requests)) in rows.iter().zip(&requests).enumerate() {
+            // Adam takes a full step along derivatives of about 0 too, whose sign is rounding.
+            let tolerance = if step == 0 { 1e-5 } else { 2e-3 };
+            assert!((rows - requests).abs() < tolerance, "{}, {step}: {rows}, {requests}", kind.name());
+        }
+        assert!(by_rows != by_requests, "{}: the request level was not apart", kind.name());
+    }
+}
+
+#[test]
+fn requests_that_are_longer_than_a_batch_are_refused() {
+    let mut recipe = recipe(ModelKind::SharedBottom);
+    recipe.train.request_batches = true;
+    recipe.train.batch_size = 4;
+    let error = train(&recipe, &sample(), &ONE_THREAD, &mut Silent).unwrap_err();
+    let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    assert!(source.contains("a request of 5 rows does not fit a batch of 4: raise batch_size"), "{source}");
+}
+
+#[test]
 fn samples_of_other_features_are_refused() {
     let check = |change: &dyn Fn(&mut gatefold_schema::Recipe), expected: &str| {
         let mut recipe = recipe(ModelKind::SharedBottom);
@@ -240,6 +278,7 @@ fn a_split_without_positives_is_refused_before_training() {
 #[derive(Default)]
 struct Events {
     steps: usize,
+    losses: Vec<f32>,
     stop_after: usize,
     qualities: Vec<f64>,
     verified: Vec<&'static str>,
@@ -248,7 +287,10 @@ struct Events {
 impl Progress for Events {
     fn report(&mut self, event: &Event<'_>) {
         match event {
-            Event::Stepped { step, .. } => self.steps = *step,
+            Event::Stepped { step, loss, .. } => {
+                self.steps = *step;
+                self.losses.push(*loss);
+            }
             Event::Evaluated { evaluation, .. } => self.qualities.push(evaluation.quality()),
             Event::Verified { form, .. } => self.verified.push(form),
             _ => {}
