@@ -14,7 +14,8 @@ fn check(kind: ModelKind, change: impl Fn(&mut ModelConfig)) {
     let trained = train(&recipe, &data, &ONE_THREAD, &mut Silent).unwrap();
     let truth = tiny::oracle(&tiny::rows(&data.valid));
     for (output, oracle) in trained.evaluation.outputs.iter().zip(&truth) {
-        assert!(output.auc > oracle - 0.04, "{}: {:.3} of {oracle:.3}", output.output, output.auc);
+        let auc = output.figures.auc.unwrap();
+        assert!(auc > oracle - 0.04, "{}: {auc:.3} of {oracle:.3}", output.output);
     }
     let folder = tempfile::tempdir().unwrap();
     publish(&recipe, &data, &trained, &folder.path().join("tiny"), &loader(), &mut Silent).unwrap();
