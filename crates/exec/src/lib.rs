@@ -34,6 +34,7 @@ pub mod error;
 mod executor;
 mod input;
 mod kernel;
+mod memory;
 pub mod optimizer;
 mod parameters;
 mod plan;

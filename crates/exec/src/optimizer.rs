@@ -31,6 +31,7 @@ use crate::{
     error::ExecError,
     executor::Executor,
     input::InputValue,
+    memory::Numbers,
     parameters::{self, Parameters},
     wide,
 };
@@ -57,7 +58,7 @@ pub struct Optimizer {
     steps: Vec<u64>,
     /// For each parameter what is remembered: one array for each of
     /// [`OptimizerConfig::state_names`].
-    state: Vec<Vec<Vec<f32>>>,
+    state: Vec<Vec<Numbers>>,
     collectors: BTreeMap<ParamId, Collector>,
 }
 
@@ -97,8 +98,7 @@ impl Optimizer {
             let config = if parameter.table { &tables } else { &dense };
             let len = parameters::len(parameter);
             let width = if config.is_by_row() { parameter.dims.last().copied().unwrap_or(1) } else { 1 };
-            // Zeros come from the system as pages that take memory when they are first written.
-            config.state_names().iter().map(|_| vec![0.0; len.checked_div(width).unwrap_or(0)]).collect()
+            config.state_names().iter().map(|_| Numbers::zeros(len.checked_div(width).unwrap_or(0))).collect()
         };
         Ok(Self {
             declared: declared.to_vec(),
@@ -170,7 +170,7 @@ impl Optimizer {
     pub fn state(&self) -> impl Iterator<Item = (String, StateArray<&[f32], &[u64]>)> {
         let arrays = self.state.iter().enumerate().flat_map(|(parameter, arrays)| {
             let names = self.state_names(parameter);
-            names.into_iter().zip(arrays.iter().map(|array| StateArray::F32(array.as_slice())))
+            names.into_iter().zip(arrays.iter().map(|array| StateArray::F32(&**array)))
         });
         [("steps".to_owned(), StateArray::U64(self.steps.as_slice()))].into_iter().chain(arrays)
     }
@@ -183,7 +183,7 @@ impl Optimizer {
         let names: Vec<Vec<String>> =
             (0..self.state.len()).map(|parameter| self.state_names(parameter)).collect();
         let arrays = self.state.iter_mut().zip(names).flat_map(|(arrays, names)| {
-            names.into_iter().zip(arrays.iter_mut().map(|array| StateArray::F32(array.as_mut_slice())))
+            names.into_iter().zip(arrays.iter_mut().map(|array| StateArray::F32(&mut **array)))
         });
         [("steps".to_owned(), StateArray::U64(self.steps.as_mut_slice()))].into_iter().chain(arrays)
     }

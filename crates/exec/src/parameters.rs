@@ -3,20 +3,24 @@
 use gatefold_graph::{Init, ParamId, Parameter};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
-use crate::error::ExecError;
+use crate::{error::ExecError, memory::Numbers};
+
+/// Numbers that one task draws; even, so that it draws whole pairs.
+const TASK_NUMBERS: usize = 1 << 16;
 
 /// Values of parameters, in the order of the graph's [`ParamId`]s, each row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameters {
     declared: Vec<Parameter>,
-    values: Vec<Vec<f32>>,
+    values: Vec<Numbers>,
 }
 
 impl Parameters {
     /// Draws the first values. Those of one parameter depend on the seed, on its name and on its
-    /// declaration alone, so they are the same in every graph that declares it. Row 0 of a table
-    /// is zero.
+    /// declaration alone, so they are the same in every graph that declares it, and for any number
+    /// of threads. Row 0 of a table is zero.
     pub fn initialise(declared: &[Parameter], seed: u64) -> Self {
         let values = declared.iter().map(|parameter| first_values(parameter, seed)).collect();
         Self { declared: declared.to_vec(), values }
@@ -36,6 +40,7 @@ impl Parameters {
             };
             return Err(ExecError::WrongParameter { index, expected, expected_len, found });
         }
+        let values = values.into_iter().map(Numbers::from).collect();
         Ok(Self { declared: declared.to_vec(), values })
     }
 
@@ -73,13 +78,13 @@ impl Parameters {
     }
 
     /// All values, by [`ParamId`].
-    pub(crate) fn values_mut(&mut self) -> &mut [Vec<f32>] {
+    pub(crate) fn values_mut(&mut self) -> &mut [Numbers] {
         &mut self.values
     }
 
     /// Declarations and values, by [`ParamId`].
     pub fn iter(&self) -> impl Iterator<Item = (&Parameter, &[f32])> {
-        self.declared.iter().zip(self.values.iter().map(Vec::as_slice))
+        self.declared.iter().zip(self.values.iter().map(|values| &**values))
     }
 }
 
@@ -88,23 +93,33 @@ pub(crate) fn len(parameter: &Parameter) -> usize {
     parameter.dims.iter().product()
 }
 
-fn first_values(parameter: &Parameter, seed: u64) -> Vec<f32> {
-    let mut values = vec![0.0; len(parameter)];
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    random.set_stream(name_hash(&parameter.name));
+/// Number `i` comes from word `i` of the parameter's stream, or words `i` and `i + 1` for a pair of
+/// normal numbers, so that every part can be drawn by itself.
+fn first_values(parameter: &Parameter, seed: u64) -> Numbers {
+    let mut values = Numbers::zeros(len(parameter));
+    let mut draw = |fill: &(dyn Fn(&mut ChaCha8Rng, &mut [f32]) + Sync)| {
+        values.par_chunks_mut(TASK_NUMBERS).enumerate().for_each(|(task, values)| {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            random.set_stream(name_hash(&parameter.name));
+            random.set_word_pos((task * TASK_NUMBERS) as u128);
+            fill(&mut random, values);
+        });
+    };
     match &parameter.init {
         Init::Zeros => {}
         Init::GlorotUniform => {
             let fans: usize = parameter.dims.iter().sum();
             let bound = (6.0 / fans.max(1) as f32).sqrt();
-            values.iter_mut().for_each(|value| *value = bound * (2.0 * open_unit(&mut random) - 1.0));
+            draw(&|random, values| {
+                values.iter_mut().for_each(|value| *value = bound * (2.0 * open_unit(random) - 1.0));
+            });
         }
-        Init::Normal(deviation) => {
+        Init::Normal(deviation) => draw(&|random, values| {
             for pair in values.chunks_mut(2) {
-                let normals = two_normals(&mut random);
-                pair.iter_mut().zip(normals).for_each(|(value, normal)| *value = deviation * normal);
+                let normals = two_normals(random);
+                pair.iter_mut().zip(normals).for_each(|(value, normal)| *value = *deviation * normal);
             }
-        }
+        }),
         Init::Values(given) => values.copy_from_slice(given),
     }
     if parameter.table {
@@ -174,6 +189,24 @@ mod tests {
         assert_eq!(both.by_name("w"), alone.by_name("w"));
         assert_ne!(both.by_name("v"), both.by_name("w"));
         assert_ne!(Parameters::initialise(&[w], 4).by_name("w"), alone.by_name("w"));
+    }
+
+    /// The stream is cut into parts, which must not show in what is drawn.
+    #[test]
+    fn every_part_continues_the_stream() {
+        let count = 2 * TASK_NUMBERS + 3;
+        for init in [Init::Normal(1.0), Init::GlorotUniform] {
+            let parameters = Parameters::initialise(&[parameter("w", &[count], init.clone(), false)], 9);
+            let mut random = ChaCha8Rng::seed_from_u64(9);
+            random.set_stream(name_hash("w"));
+            let bound = (6.0 / count as f32).sqrt();
+            let mut expected: Vec<f32> = match init {
+                Init::Normal(_) => (0..count.div_ceil(2)).flat_map(|_| two_normals(&mut random)).collect(),
+                _ => (0..count).map(|_| bound * (2.0 * open_unit(&mut random) - 1.0)).collect(),
+            };
+            expected.truncate(count);
+            assert!(parameters.get(ParamId(0)) == expected, "{init:?}");
+        }
     }
 
     #[test]

@@ -1,22 +1,25 @@
 //! Sorts the codes that a batch looked up in a table.
 
-/// Bits of a digit: few passes, and counts that stay in the nearest cache.
+/// Bits of a digit, at most: few passes, and counts that stay in the nearest cache.
 const DIGIT_BITS: u32 = 11;
-const DIGITS: usize = 1 << DIGIT_BITS;
 
 /// Sorts by the upper 32 bits, all of which are below `limit`, and keeps the order of equals.
 /// `spare` is memory to work in. The number of passes depends on `limit` alone: two up to four
 /// million.
 pub(super) fn sort_by_code(keys: &mut Vec<u64>, spare: &mut Vec<u64>, limit: usize) {
     let bits = usize::BITS - limit.saturating_sub(1).leading_zeros();
+    let passes = bits.div_ceil(DIGIT_BITS);
+    let digit_bits = bits.div_ceil(passes.max(1));
     spare.resize(keys.len(), 0);
-    for pass in 0..bits.div_ceil(DIGIT_BITS) {
-        let shift = 32 + pass * DIGIT_BITS;
-        let digit = |key: u64| (key >> shift) as usize & (DIGITS - 1);
-        let mut places = [0_u32; DIGITS];
+    let mut counts = [0_u32; 1 << DIGIT_BITS];
+    for pass in 0..passes {
+        let places = &mut counts[..1 << digit_bits];
+        let mask = places.len() - 1;
+        let digit = |key: u64| (key >> (32 + pass * digit_bits)) as usize & mask;
+        places.fill(0);
         keys.iter().for_each(|key| places[digit(*key)] += 1);
         let mut end = 0;
-        for place in &mut places {
+        for place in places.iter_mut() {
             (*place, end) = (end, end + *place);
         }
         for key in keys.iter() {

@@ -131,46 +131,50 @@ pub(super) struct SumTask<'a> {
 }
 
 impl SumTask<'_> {
-    /// The lookup of an occurrence, and its row there.
+    /// The gradient row of an occurrence, from its column `column` on, and the share of it.
     #[inline(always)]
-    fn place(&self, occurrence: u64) -> (&LookupGradient<'_>, usize) {
+    fn gradient(&self, occurrence: u64, column: usize) -> (&[f32], f32) {
         let row = (occurrence & u64::from(u32::MAX)) as usize;
         let next = self.lookups.partition_point(|lookup| lookup.first_row <= row);
         let lookup = &self.lookups[next - 1];
-        (lookup, row - lookup.first_row)
+        let row = row - lookup.first_row;
+        let share = lookup.shares.as_ref().map_or(1.0, |shares| shares[row]);
+        (&lookup.rows[row * self.width + column..(row + 1) * self.width], share)
+    }
+
+    /// Sums up some columns of the gradients of one row, in registers.
+    #[inline(always)]
+    fn sum<const COLUMNS: usize>(&self, run: &[u32], first_column: usize) -> [f32; COLUMNS] {
+        let mut sum = [0.0; COLUMNS];
+        for place in run[0] as usize..run[1] as usize {
+            if let Some(later) = self.occurrences.get(place + AHEAD) {
+                prefetch(self.gradient(*later, first_column).0, 0, COLUMNS);
+            }
+            let (gradient, share) = self.gradient(self.occurrences[place], first_column);
+            let gradient = &gradient[..COLUMNS];
+            for column in 0..COLUMNS {
+                sum[column] += share * gradient[column];
+            }
+        }
+        sum
     }
 }
 
 impl Work for SumTask<'_> {
     #[inline(always)]
     fn run(mut self) {
-        let (sums, width) = (std::mem::take(&mut self.sums), self.width);
-        for (sum, run) in sums.chunks_exact_mut(width).zip(self.starts.windows(2)) {
-            sum.fill(0.0);
-            for place in run[0] as usize..run[1] as usize {
-                if let Some(later) = self.occurrences.get(place + AHEAD) {
-                    let (lookup, row) = self.place(*later);
-                    prefetch(lookup.rows, row * width, width);
-                }
-                let (lookup, row) = self.place(self.occurrences[place]);
-                let share = lookup.shares.as_ref().map_or(1.0, |shares| shares[row]);
-                add(sum, share, &lookup.rows[row * width..(row + 1) * width]);
+        let sums = std::mem::take(&mut self.sums);
+        for (sum, run) in sums.chunks_exact_mut(self.width).zip(self.starts.windows(2)) {
+            let (blocks, rest) = sum.as_chunks_mut::<LANES>();
+            let first_of_rest = blocks.len() * LANES;
+            for (block, columns) in blocks.iter_mut().enumerate() {
+                *columns = self.sum(run, block * LANES);
+            }
+            for (column, number) in rest.iter_mut().enumerate() {
+                [*number] = self.sum(run, first_of_rest + column);
             }
         }
     }
-}
-
-/// `sum += share · x`.
-#[inline(always)]
-fn add(sum: &mut [f32], share: f32, x: &[f32]) {
-    let (sum_blocks, sum_rest) = sum.as_chunks_mut::<LANES>();
-    let (x_blocks, x_rest) = x.as_chunks::<LANES>();
-    for (sum, x) in sum_blocks.iter_mut().zip(x_blocks) {
-        for lane in 0..LANES {
-            sum[lane] += share * x[lane];
-        }
-    }
-    sum_rest.iter_mut().zip(x_rest).for_each(|(sum, x)| *sum += share * x);
 }
 
 #[cfg(test)]
