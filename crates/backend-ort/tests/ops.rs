@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::OnceLock};
 use evaluate::{Batch, Values, assert_close, assert_same_function, batch, evaluate, parameter_value};
 use gatefold_backend_ort::find_library;
 use gatefold_graph::{
-    Activation, ElementType, Fact, Graph, Init, Level, NodeId, Op, Parameter, passes::user_once,
+    Activation, ElementType, Fact, Graph, Init, Level, NodeId, Op, Parameter, Pool, passes::user_once,
 };
 use gatefold_onnx::{ExportOptions, ExternalWeights, export, fold};
 use ndarray::ArrayD;
@@ -207,4 +207,58 @@ fn calibrated_probabilities() {
         graph.output("calibrated", calibrated);
         check(&graph);
     }
+}
+
+/// Target attention: a small network of query and key weighs each position.
+fn attention(graph: &mut Graph, query: NodeId, keys: NodeId) -> NodeId {
+    let length = graph.fact(keys).dims[0];
+    let queries = graph.apply(Op::RepeatRows { length }, &[query]).unwrap();
+    let products = graph.apply(Op::Mul, &[queries, keys]).unwrap();
+    let x = graph.apply(Op::Concat, &[queries, keys, products]).unwrap();
+    let columns = graph.fact(x).columns();
+    let [first, second] = [("first", [columns, 3]), ("second", [3, 1])]
+        .map(|(name, dims)| parameter(graph, &format!("attention.{name}"), &dims));
+    let [bias, gamma, beta] =
+        ["bias", "gamma", "beta"].map(|name| parameter(graph, &format!("attention.{name}"), &[3]));
+    let hidden = graph.apply(Op::MatMul, &[x, first]).unwrap();
+    let hidden = graph.apply(Op::Add, &[hidden, bias]).unwrap();
+    let hidden = graph.apply(Op::LayerNorm { epsilon: 0.1 }, &[hidden, gamma, beta]).unwrap();
+    let part = graph.apply(Op::SliceColumns { start: 1, end: 3 }, &[hidden]).unwrap();
+    let hidden = graph.apply(Op::Concat, &[hidden, part]).unwrap();
+    let third = parameter(graph, "attention.third", &[5, 3]);
+    let hidden = graph.apply(Op::MatMul, &[hidden, third]).unwrap();
+    let weights = graph.apply(Op::MatMul, &[hidden, second]).unwrap();
+    let weights = graph.apply(Op::Squeeze, &[weights]).unwrap();
+    graph.apply(Op::WeightedSum, &[weights, keys]).unwrap()
+}
+
+/// Sequences of 4 codes below 3 of which some are padding; in one request all are.
+#[test]
+fn sequences() {
+    let mut graph = Graph::new();
+    let table =
+        graph.parameter(Parameter { name: "table".into(), dims: vec![3, 4], init: Init::Zeros, table: true });
+    let recent = graph.input("user_recent", Fact::i32(Level::Candidate, &[4]));
+    let item = graph.input("item", Fact::i32(Level::Candidate, &[]));
+    let keys = graph.apply(Op::LookupEach, &[table, recent]).unwrap();
+    let query = graph.apply(Op::Lookup, &[table, item]).unwrap();
+    let attended = attention(&mut graph, query, keys);
+    graph.output("attended", attended);
+    let mean = graph.apply(Op::LookupMean, &[table, recent]).unwrap();
+    graph.output("mean", mean);
+    for (name, pool) in [("sum", Pool::Sum), ("average", Pool::Mean), ("max", Pool::Max)] {
+        let pooled = graph.apply(Op::PoolSequence(pool), &[keys, recent]).unwrap();
+        graph.output(name, pooled);
+    }
+    let weights = [("w", vec![4, 9]), ("u", vec![3, 9]), ("b", vec![9]), ("c", vec![9])]
+        .map(|(name, dims)| parameter(&mut graph, &format!("gru.{name}"), &dims));
+    let state = graph.apply(Op::Gru, &[&[keys, recent], weights.as_slice()].concat()).unwrap();
+    graph.output("state", state);
+    let of_split = batch(&graph, &is_request).of_split;
+    let lengths: Vec<usize> = of_split["user_recent"]
+        .chunks(4)
+        .map(|codes| codes.iter().filter(|code| **code != 0.0).count())
+        .collect();
+    assert_eq!(lengths, [3, 0, 3], "some sequences end early, one is empty");
+    check(&graph);
 }

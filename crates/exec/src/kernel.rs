@@ -5,10 +5,12 @@ mod activation;
 mod calibrate;
 mod dropout;
 mod elementwise;
+mod gru;
 mod loss;
 mod matrix;
 mod normalize;
 mod row;
+mod sequence;
 mod sum;
 mod trace_norm;
 
@@ -24,16 +26,17 @@ pub(crate) use sum::{SumTask, sum_tasks};
 pub(crate) fn run(step: &Step, context: &Context<'_>, out: &mut [f32]) {
     let read = |input: usize| context.f32(step.inputs[input]);
     let width = |input: usize| context.row_len(step.inputs[input]);
+    let columns = |input: usize| context.columns(step.inputs[input]);
     let out_width = context.row_len(step.output);
     match &step.kind {
         StepKind::Linear { relu } => {
-            matrix::multiply(out, read(0), read(1), width(0), false);
+            matrix::multiply(out, read(0), read(1), columns(0), false);
             elementwise::add_bias(out, read(2), *relu);
         }
         StepKind::MatMulInputSum { masked } => {
             let terms = (step.inputs.len() - usize::from(*masked)) / 2;
             for term in 0..terms {
-                matrix::multiply(out, read(2 * term), read(2 * term + 1), width(2 * term), term > 0);
+                matrix::multiply(out, read(2 * term), read(2 * term + 1), columns(2 * term), term > 0);
             }
             if *masked {
                 elementwise::mask(out, read(2 * terms));
@@ -49,23 +52,36 @@ pub(crate) fn run(step: &Step, context: &Context<'_>, out: &mut [f32]) {
                 elementwise::mask(out, read(2 * experts.len()));
             }
         }
-        StepKind::Transpose => matrix::transpose(out, read(0), context.columns(step.inputs[0])),
+        StepKind::Transpose => matrix::transpose(out, read(0), columns(0)),
         StepKind::Single(op) => match op {
             Op::Input { .. } | Op::Parameter(_) => unreachable!("is not computed"),
             Op::Lookup => row::lookup(out, out_width, read(0), context.i32(step.inputs[1])),
             Op::LookupMean => row::lookup_mean(out, out_width, read(0), context.i32(step.inputs[1])),
+            Op::LookupEach => row::lookup(out, columns(0), read(0), context.i32(step.inputs[1])),
+            Op::RepeatRows { .. } => sequence::repeat(out, out_width, read(0), width(0)),
+            Op::PoolSequence(pool) => {
+                let rows =
+                    sequence::Rows { x: read(0), codes: context.i32(step.inputs[1]), length: width(1) };
+                sequence::pool(out, out_width, *pool, rows);
+            }
+            Op::WeightedSum => sequence::weighted_sum(out, out_width, read(0), read(1), width(0)),
+            Op::Gru => {
+                let gru = gru::Gru { state: out_width, weights: [2, 3, 4, 5].map(read) };
+                gru.run(gru::Steps { x: read(0), codes: context.i32(step.inputs[1]), length: width(1) }, out);
+            }
             Op::Concat => {
                 let mut start = 0;
+                let out_width = context.columns(step.output);
                 for input in 0..step.inputs.len() {
-                    row::copy_columns(out, out_width, start, read(input), width(input), 0, width(input));
-                    start += width(input);
+                    row::copy_columns(out, out_width, start, read(input), columns(input), 0, columns(input));
+                    start += columns(input);
                 }
             }
             Op::SliceColumns { start, end } => {
-                row::copy_columns(out, out_width, 0, read(0), width(0), *start, end - start);
+                row::copy_columns(out, end - start, 0, read(0), columns(0), *start, end - start);
             }
             Op::SliceRows { ranges } => row::slice_rows(out, read(0), ranges),
-            Op::MatMul => matrix::multiply(out, read(0), read(1), width(0), false),
+            Op::MatMul => matrix::multiply(out, read(0), read(1), columns(0), false),
             Op::Add => elementwise::zip(out, read(0), read(1), |a, b| a + b),
             Op::Mul => elementwise::zip(out, read(0), read(1), |a, b| a * b),
             Op::Dot => row::mix_gate(out, 1, 0, read(0), read(1)),
@@ -127,10 +143,31 @@ fn run_gradient(op: &GradientOp, step: &Step, context: &Context<'_>, out: &mut [
         GradientOp::SumByRequest => {
             row::sum_by_request(out, out_width, read(0), context.i32(step.inputs[1]), context.rows());
         }
+        GradientOp::SumSequence => sequence::sum(out, out_width, read(0), width(0)),
+        GradientOp::PoolSequence(pool) => {
+            let rows = sequence::Rows { x: read(1), codes: context.i32(step.inputs[2]), length: width(2) };
+            sequence::pool_gradient(out, width(0), *pool, read(0), rows);
+        }
+        GradientOp::WeightedSumWeights => {
+            sequence::weighted_sum_weights(out, out_width, read(0), read(1), width(0));
+        }
+        GradientOp::WeightedSumRows => {
+            sequence::weighted_sum_rows(out, width(1), read(0), read(1), width(0));
+        }
+        GradientOp::GruStates => {
+            let gru = gru::Gru { state: context.columns(step.output), weights: [2, 3, 4, 5].map(read) };
+            gru.states(gru::Steps { x: read(0), codes: context.i32(step.inputs[1]), length: width(1) }, out);
+        }
+        GradientOp::GruGates => {
+            let gru = gru::Gru { state: width(0), weights: [4, 5, 6, 7].map(read) };
+            let steps = gru::Steps { x: read(2), codes: context.i32(step.inputs[3]), length: width(3) };
+            gru.gates_gradient(steps, read(0), read(1), out);
+        }
         GradientOp::Unsqueeze => out.copy_from_slice(read(0)),
         GradientOp::PadColumns { start, .. } => {
             out.fill(0.0);
-            row::copy_columns(out, out_width, *start, read(0), width(0), 0, width(0));
+            let held = context.columns(step.inputs[0]);
+            row::copy_columns(out, context.columns(step.output), *start, read(0), held, 0, held);
         }
         GradientOp::ScatterRows { ranges, rows } => {
             row::scatter_rows(out, read(0), ranges, out_width / rows.max(&1));

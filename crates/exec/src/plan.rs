@@ -186,7 +186,7 @@ fn leaves(graph: &Graph, live: &[bool], values: &mut [Value]) -> Vec<InputPlan> 
                 });
             }
             Op::Parameter(parameter) => values[index].place = Place::Parameter(*parameter),
-            Op::Lookup | Op::LookupMean => {
+            Op::Lookup | Op::LookupMean | Op::LookupEach => {
                 if let Some(input) = input_of.get(&node.inputs[1]) {
                     let rows = graph.fact(node.inputs[0]).dims[0];
                     let limit = &mut inputs[*input].table_rows;

@@ -23,9 +23,10 @@ use crate::{
 /// The derivative by the rows of a table that one lookup read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rows {
-    /// The codes that were looked up, `i32`: `[]`, or `[l]` for a mean. Always a graph input.
+    /// The codes that were looked up, `i32`: `[]`, or `[l]` for a sequence. Always a graph input.
     pub codes: NodeId,
-    /// The derivative by the looked-up row, `[d]`, at the level of the codes.
+    /// The derivative by the looked-up row, `[d]`, at the level of the codes; `[l, d]` where each
+    /// code of a sequence has a row of its own.
     pub rows: NodeId,
     /// Whether the rows of `l` codes were averaged: each code that is not 0 then receives the
     /// derivative divided by the number of such codes.
@@ -101,7 +102,7 @@ pub fn differentiate(graph: &mut Graph, loss: NodeId) -> Result<Gradients, Graph
                 }
                 by_parameter.insert(parameter, Gradient::Dense(gradient));
             }
-            Op::Lookup | Op::LookupMean => {
+            Op::Lookup | Op::LookupMean | Op::LookupEach => {
                 let (table, rows) = lookup_gradient(graph, node, gradient)?;
                 let entry = by_parameter.entry(table).or_insert(Gradient::Table(Vec::new()));
                 if let Gradient::Table(lookups) = entry {

@@ -46,6 +46,11 @@ impl Fact {
         Self { level, element: ElementType::I32, dims: dims.to_vec() }
     }
 
+    /// The last dimension, along which rows are joined and multiplied; a `[]` is one column.
+    pub fn columns(&self) -> usize {
+        self.dims.last().copied().unwrap_or(1)
+    }
+
     /// Elements a row (or in all, at constant level).
     pub fn row_len(&self) -> usize {
         self.dims.iter().product()

@@ -6,7 +6,9 @@
 use crate::{
     activation::Activation,
     fact::{ElementType, Fact, Level},
-    op::{arity, expect, expect_columns, expect_constant, level_of},
+    op::{
+        Pool, arity, expect, expect_columns, expect_constant, expect_sequence, gru_dims, level_of, rows_of,
+    },
 };
 
 /// An operation of the backward part.
@@ -28,10 +30,27 @@ pub enum GradientOp {
     /// Sum over the candidates of each request, the gradient of `Expand`: (candidate `[..]`,
     /// `request_of` candidate `i32 []`, non-decreasing) → request `[..]`.
     SumByRequest,
-    /// Adds a dimension of one, the gradient of `Squeeze`: `[]` → `[1]`.
+    /// Sum over the positions of a sequence, the gradient of `RepeatRows`: `[l, d]` → `[d]`.
+    SumSequence,
+    /// The gradient of `PoolSequence` by its rows: (gradient `[d]`, x `[l, d]`, codes `[l]`) →
+    /// `[l, d]`.
+    PoolSequence(Pool),
+    /// `⟨g, x_i⟩` for every position, the gradient of `WeightedSum` by its weights:
+    /// (gradient `[d]`, x `[l, d]`) → `[l]`.
+    WeightedSumWeights,
+    /// `w_i · g` for every position, the gradient of `WeightedSum` by its rows:
+    /// (gradient `[d]`, weights `[l]`) → `[l, d]`.
+    WeightedSumRows,
+    /// The states of a GRU before each step: (the operands of `Gru`) → `[l, h]`.
+    GruStates,
+    /// The gradients of what a GRU adds up in each step: (gradient `[h]`, states `[l, h]`, then the
+    /// operands of `Gru`) → `[l, 4h]`: by `x·W + b` for r, z and n, then by `h·U + c` for n; for r
+    /// and z the two are equal. Zero where a step is not taken.
+    GruGates,
+    /// Adds a dimension of one, the gradient of `Squeeze`: `[..]` → `[.., 1]`.
     Unsqueeze,
-    /// Puts a row between zeros, the gradient of `SliceColumns`: `[n]` → `[columns]`, where the
-    /// row begins at column `start`.
+    /// Puts a row between zeros, the gradient of `SliceColumns`: `[.., n]` → `[.., columns]`,
+    /// where the row begins at column `start`.
     PadColumns {
         /// Column of the first number.
         start: usize,
@@ -46,9 +65,9 @@ pub enum GradientOp {
         /// Rows of the result.
         rows: usize,
     },
-    /// `g · wᵀ`: (gradient `[o]`, constant `[i, o]`) → `[i]`.
+    /// `g · wᵀ`: (gradient `[.., o]`, constant `[i, o]`) → `[.., i]`.
     MatMulInput,
-    /// `xᵀ · g`, summed over all rows: (x `[i]`, gradient `[o]`) → constant `[i, o]`.
+    /// `xᵀ · g`, summed over all rows: (x `[.., i]`, gradient `[.., o]`) → constant `[i, o]`.
     MatMulWeight,
     /// `g` where the result was positive, else 0: (gradient, result of `Relu`), equal dimensions.
     Relu,
@@ -112,6 +131,12 @@ impl GradientOp {
             GradientOp::SumRows { .. } => "sum-rows",
             GradientOp::MeanRows => "mean-rows-gradient",
             GradientOp::SumByRequest => "sum-by-request",
+            GradientOp::SumSequence => "sum-sequence",
+            GradientOp::PoolSequence(_) => "pool-sequence-gradient",
+            GradientOp::WeightedSumWeights => "weighted-sum-weights-gradient",
+            GradientOp::WeightedSumRows => "weighted-sum-rows-gradient",
+            GradientOp::GruStates => "gru-states",
+            GradientOp::GruGates => "gru-gates-gradient",
             GradientOp::Unsqueeze => "unsqueeze",
             GradientOp::PadColumns { .. } => "pad-columns",
             GradientOp::ScatterRows { .. } => "scatter-rows",
@@ -179,18 +204,55 @@ impl GradientOp {
                 expect(request_of, Some(Level::Candidate), ElementType::I32, Some(0))?;
                 Ok(Fact::f32(Level::Request, &x.dims))
             }
+            GradientOp::SumSequence => {
+                let [x] = arity(inputs)?;
+                expect(x, None, ElementType::F32, Some(2))?;
+                Ok(Fact::f32(x.level, &x.dims[1..]))
+            }
+            GradientOp::PoolSequence(_) => {
+                let [g, x, codes] = arity(inputs)?;
+                expect_sequence(x, codes)?;
+                expect_row(g, level, x.dims[1])?;
+                Ok(x.clone())
+            }
+            GradientOp::WeightedSumWeights => {
+                let [g, x] = arity(inputs)?;
+                expect(x, Some(level), ElementType::F32, Some(2))?;
+                expect_row(g, level, x.dims[1])?;
+                Ok(Fact::f32(level, &x.dims[..1]))
+            }
+            GradientOp::WeightedSumRows => {
+                let [g, weights] = arity(inputs)?;
+                for fact in [g, weights] {
+                    expect(fact, Some(level), ElementType::F32, Some(1))?;
+                }
+                Ok(Fact::f32(level, &[weights.dims[0], g.dims[0]]))
+            }
+            GradientOp::GruStates => Ok(Fact::f32(level, &gru_dims(inputs)?)),
+            GradientOp::GruGates => {
+                let [g, states, operands @ ..] = inputs else {
+                    return Err("needs a gradient, states and the operands of a GRU".into());
+                };
+                let [length, state] = gru_dims(operands)?;
+                expect_row(g, level, state)?;
+                if **states != Fact::f32(level, &[length, state]) {
+                    return Err(format!("{states} are not the states of this GRU"));
+                }
+                Ok(Fact::f32(level, &[length, 4 * state]))
+            }
             GradientOp::Unsqueeze => {
                 let [x] = arity(inputs)?;
-                expect(x, None, ElementType::F32, Some(0))?;
-                Ok(Fact::f32(x.level, &[1]))
+                expect(x, None, ElementType::F32, None)?;
+                Ok(Fact::f32(x.level, &[x.dims.as_slice(), &[1]].concat()))
             }
             GradientOp::PadColumns { start, columns } => {
                 let [x] = arity(inputs)?;
-                expect(x, None, ElementType::F32, Some(1))?;
-                if start + x.dims[0] > *columns {
+                expect(x, None, ElementType::F32, None)?;
+                let (positions, held) = rows_of(x);
+                if start + held > *columns {
                     return Err(format!("{x} from column {start} on does not fit {columns} columns"));
                 }
-                Ok(Fact::f32(x.level, &[*columns]))
+                Ok(Fact::f32(x.level, &[positions, &[*columns]].concat()))
             }
             GradientOp::ScatterRows { ranges, rows } => {
                 let [x] = arity(inputs)?;
@@ -206,22 +268,24 @@ impl GradientOp {
             }
             GradientOp::MatMulInput => {
                 let [g, w] = arity(inputs)?;
-                expect(g, None, ElementType::F32, Some(1))?;
+                expect(g, None, ElementType::F32, None)?;
                 expect(w, Some(Level::Constant), ElementType::F32, Some(2))?;
-                if g.level == Level::Constant || g.dims[0] != w.dims[1] {
+                let (positions, columns) = rows_of(g);
+                if g.level == Level::Constant || columns != w.dims[1] {
                     return Err(format!("cannot multiply {g} by the transpose of {w}"));
                 }
-                Ok(Fact::f32(g.level, &w.dims[..1]))
+                Ok(Fact::f32(g.level, &[positions, &w.dims[..1]].concat()))
             }
             GradientOp::MatMulWeight => {
                 let [x, g] = arity(inputs)?;
                 for fact in [x, g] {
-                    expect(fact, Some(level), ElementType::F32, Some(1))?;
+                    expect(fact, Some(level), ElementType::F32, None)?;
                 }
-                if level == Level::Constant {
-                    return Err(format!("sums over rows, but {x} and {g} have none"));
+                let ((of_x, inner), (of_g, columns)) = (rows_of(x), rows_of(g));
+                if level == Level::Constant || of_x != of_g {
+                    return Err(format!("sums over rows, but {x} and {g} have not the same ones"));
                 }
-                Ok(Fact::f32(Level::Constant, &[x.dims[0], g.dims[0]]))
+                Ok(Fact::f32(Level::Constant, &[inner, columns]))
             }
             GradientOp::Standardize { .. } => {
                 let [x] = arity(inputs)?;
@@ -297,4 +361,13 @@ impl GradientOp {
             }
         }
     }
+}
+
+/// Requires rows of `columns` numbers at a level.
+fn expect_row(fact: &Fact, level: Level, columns: usize) -> Result<(), String> {
+    expect(fact, Some(level), ElementType::F32, Some(1))?;
+    if fact.dims[0] != columns {
+        return Err(format!("needs rows of {columns} numbers, found {fact}"));
+    }
+    Ok(())
 }

@@ -22,4 +22,4 @@ pub use autodiff::{Gradient, Gradients, Rows, differentiate};
 pub use fact::{ElementType, Fact, Level};
 pub use gradient_op::GradientOp;
 pub use graph::{Graph, GraphError, Init, Node, NodeId, ParamId, Parameter};
-pub use op::Op;
+pub use op::{Op, Pool};

@@ -7,7 +7,9 @@
 mod infer;
 
 use crate::{activation::Activation, gradient_op::GradientOp, graph::ParamId};
-pub(crate) use infer::{arity, expect, expect_columns, expect_constant, level_of};
+pub(crate) use infer::{
+    arity, expect, expect_columns, expect_constant, expect_sequence, gru_dims, level_of, rows_of,
+};
 
 /// An operation. `[n]` below means "a row of n numbers" at any row level; a dimension list after
 /// "constant" has no rows.
@@ -25,10 +27,35 @@ pub enum Op {
     /// Mean of the rows of a table over the codes that are not padding: (constant `[rows, d]`,
     /// codes `[l]`) → `[d]`; zero where every code is padding. Row 0 of the table is zero.
     LookupMean,
-    /// Joins rows end to end: any number of `[n_i]` at one level → `[Σ n_i]`. A `[]` counts as
-    /// one number.
+    /// A row of a table for each code of a sequence: (constant `[rows, d]`, codes `[l]`) → `[l, d]`.
+    /// Rows of padding are zero, as row 0 of the table is.
+    LookupEach,
+    /// A row for each position of a sequence: `[d]` → `[length, d]`.
+    RepeatRows {
+        /// Positions.
+        length: usize,
+    },
+    /// One row from those of a sequence whose codes are not padding: (x `[l, d]`, codes `[l]`) →
+    /// `[d]`; zero where every code is padding.
+    PoolSequence(Pool),
+    /// Sum of the rows of a sequence by weights: (weights `[l]`, x `[l, d]`) → `[d]`: `Σ w_i · x_i`, as
+    /// in target attention (Zhou et al., KDD 2018, equation 3: weights need not sum to 1). Padding
+    /// adds nothing where x comes from [`Op::LookupEach`], whatever its weight.
+    WeightedSum,
+    /// The last state of a gated recurrent unit over a sequence: (x `[l, d]`, codes `[l]`, input
+    /// weights constant `[d, 3h]`, state weights constant `[h, 3h]`, input bias constant `[3h]`, state
+    /// bias constant `[3h]`) → `[h]`, by PyTorch's formulas, the columns of weights and biases in
+    /// its order r, z, n:
+    ///
+    /// `r, z = σ(x·W + b + h·U + c)`, `n = tanh(x·W + b + r · (h·U + c))`, `h' = (1 − z)·n + z·h`.
+    ///
+    /// The state begins at 0 and takes as many steps as there are codes other than padding;
+    /// padding stands after them, as encoders write it (Cho et al., 2014).
+    Gru,
+    /// Joins rows end to end: any number of `[.., n_i]` at one level → `[.., Σ n_i]`. A `[]` counts
+    /// as one number.
     Concat,
-    /// Columns `start..end` of each row: `[n]` → `[end − start]`.
+    /// Columns `start..end` of each row: `[.., n]` → `[.., end − start]`.
     SliceColumns {
         /// First column.
         start: usize,
@@ -40,7 +67,7 @@ pub enum Op {
         /// `(start, end)` pairs.
         ranges: Vec<(usize, usize)>,
     },
-    /// Matrix product: (`[i]`, constant `[i, o]`) → `[o]`.
+    /// Matrix product: (`[.., i]`, constant `[i, o]`) → `[.., o]`.
     MatMul,
     /// Element-wise sum of equal dimensions. A constant is repeated over rows, and may lack the
     /// first dimensions of the other operand: it is repeated over them too.
@@ -59,7 +86,7 @@ pub enum Op {
     Exp,
     /// Softmax over each row.
     Softmax,
-    /// Drops a dimension of one: `[1]` → `[]`.
+    /// Drops a dimension of one: `[.., 1]` → `[..]`.
     Squeeze,
     /// Weighted sum of experts: (gate `[e]`, then e experts `[d]`) → `[d]`: `Σ gate_i · expert_i`.
     /// A constant gate is the same for all rows, as in cross-stitch units.
@@ -129,6 +156,17 @@ pub enum Op {
     Gradient(GradientOp),
 }
 
+/// How a sequence becomes one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pool {
+    /// Sum of the rows.
+    Sum,
+    /// Mean of the rows.
+    Mean,
+    /// The largest number of each column; its gradient goes to the first row that has it.
+    Max,
+}
+
 impl Op {
     /// Short name for messages.
     pub fn name(&self) -> &'static str {
@@ -137,6 +175,11 @@ impl Op {
             Op::Parameter(_) => "parameter",
             Op::Lookup => "lookup",
             Op::LookupMean => "lookup-mean",
+            Op::LookupEach => "lookup-each",
+            Op::RepeatRows { .. } => "repeat-rows",
+            Op::PoolSequence(_) => "pool-sequence",
+            Op::WeightedSum => "weighted-sum",
+            Op::Gru => "gru",
             Op::Concat => "concat",
             Op::SliceColumns { .. } => "slice-columns",
             Op::SliceRows { .. } => "slice-rows",

@@ -5,7 +5,7 @@ mod evaluate;
 
 use evaluate::assert_same_function;
 use gatefold_graph::{
-    Activation, Fact, Graph, Init, Level, NodeId, Op, Parameter, differentiate,
+    Activation, Fact, Graph, Init, Level, NodeId, Op, Parameter, Pool, differentiate,
     passes::{REQUEST_OF, prune, user_once},
 };
 
@@ -158,6 +158,69 @@ fn tables_sequences_and_scalars_are_looked_up_at_their_level() {
     assert_eq!(count(&split, "lookup", Level::Request), 1);
     assert_eq!(count(&split, "lookup-mean", Level::Request), 1);
     assert_eq!(count(&split, "lookup", Level::Candidate), 1);
+}
+
+/// Target attention as in DIN: a network of the candidate, a position and their product weighs it.
+fn attention(graph: &mut Graph, query: NodeId, keys: NodeId) -> NodeId {
+    let length = graph.fact(keys).dims[0];
+    let queries = graph.apply(Op::RepeatRows { length }, &[query]).unwrap();
+    let products = graph.apply(Op::Mul, &[queries, keys]).unwrap();
+    let x = graph.apply(Op::Concat, &[queries, keys, products]).unwrap();
+    let columns = graph.fact(x).columns();
+    let [first, second] = [("first", [columns, 3]), ("second", [3, 1])]
+        .map(|(name, dims)| parameter(graph, &format!("attention.{name}"), &dims));
+    let bias = parameter(graph, "attention.bias", &[3]);
+    let hidden = graph.apply(Op::MatMul, &[x, first]).unwrap();
+    let hidden = graph.apply(Op::Add, &[hidden, bias]).unwrap();
+    let hidden = graph.apply(Op::Activation(Activation::Silu), &[hidden]).unwrap();
+    let weights = graph.apply(Op::MatMul, &[hidden, second]).unwrap();
+    let weights = graph.apply(Op::Squeeze, &[weights]).unwrap();
+    graph.apply(Op::WeightedSum, &[weights, keys]).unwrap()
+}
+
+#[test]
+fn sequences_are_read_once_a_request_and_attended_to_for_each_candidate() {
+    let mut graph = Graph::new();
+    let table =
+        graph.parameter(Parameter { name: "table".into(), dims: vec![3, 4], init: Init::Zeros, table: true });
+    let recent = graph.input("user_recent", Fact::i32(Level::Candidate, &[5]));
+    let item = graph.input("item", Fact::i32(Level::Candidate, &[]));
+    let keys = graph.apply(Op::LookupEach, &[table, recent]).unwrap();
+    let query = graph.apply(Op::Lookup, &[table, item]).unwrap();
+    let mut parts = vec![query, attention(&mut graph, query, keys)];
+    for pool in [Pool::Sum, Pool::Mean, Pool::Max] {
+        parts.push(graph.apply(Op::PoolSequence(pool), &[keys, recent]).unwrap());
+    }
+    let weights = [("w", vec![4, 6]), ("u", vec![2, 6]), ("b", vec![6]), ("c", vec![6])]
+        .map(|(name, dims)| parameter(&mut graph, &format!("gru.{name}"), &dims));
+    parts.push(graph.apply(Op::Gru, &[&[keys, recent], weights.as_slice()].concat()).unwrap());
+    for (index, part) in parts.iter().enumerate() {
+        graph.output(&format!("part.{index}"), *part);
+    }
+    let x = graph.apply(Op::Concat, &parts).unwrap();
+    let logit = linear(&mut graph, "tower", x, 1);
+    graph.output("logit", logit);
+
+    let split = check(&graph);
+    for op in ["lookup-each", "gru"] {
+        assert_eq!(count(&split, op, Level::Request), 1, "{op}");
+    }
+    assert_eq!(count(&split, "pool-sequence", Level::Request), 3);
+    assert_eq!(count(&split, "weighted-sum", Level::Candidate), 1);
+    // The product with the keys alone, and the last layer's with what stands at request level.
+    assert_eq!(count(&split, "matmul", Level::Request), 2);
+}
+
+#[test]
+fn codes_of_the_request_do_not_meet_rows_of_candidates() {
+    let mut graph = Graph::new();
+    let recent = graph.input("user_recent", Fact::i32(Level::Candidate, &[5]));
+    let item = numbers(&mut graph, "item", 2);
+    let rows = graph.apply(Op::RepeatRows { length: 5 }, &[item]).unwrap();
+    let pooled = graph.apply(Op::PoolSequence(Pool::Max), &[rows, recent]).unwrap();
+    graph.output("pooled", pooled);
+    let error = user_once(&graph, &is_request).unwrap_err().to_string();
+    assert!(error.contains("codes of the request cannot be repeated for candidates"), "{error}");
 }
 
 #[test]

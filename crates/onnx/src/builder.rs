@@ -49,10 +49,33 @@ impl<'e, 'v> Builder<'e, 'v> {
         output: &str,
         attributes: Vec<AttributeProto>,
     ) -> Result<(), OnnxError> {
+        self.node_with_outputs(operator, inputs, &[output], attributes)
+    }
+
+    /// Adds a node of which only the second result is wanted.
+    pub(crate) fn second_result(
+        &mut self,
+        operator: &str,
+        inputs: &[&str],
+        output: &str,
+        attributes: Vec<AttributeProto>,
+    ) -> Result<(), OnnxError> {
+        self.node_with_outputs(operator, inputs, &["", output], attributes)
+    }
+
+    /// Results without a name are not computed; the node is called as its last result.
+    fn node_with_outputs(
+        &mut self,
+        operator: &str,
+        inputs: &[&str],
+        outputs: &[&str],
+        attributes: Vec<AttributeProto>,
+    ) -> Result<(), OnnxError> {
+        let output = outputs.last().copied().unwrap_or_default();
         self.take(output)?;
         self.nodes.push(NodeProto {
             input: inputs.iter().map(|input| (*input).to_owned()).collect(),
-            output: vec![output.to_owned()],
+            output: outputs.iter().map(|output| (*output).to_owned()).collect(),
             name: output.to_owned(),
             op_type: operator.to_owned(),
             attribute: attributes,
@@ -141,6 +164,16 @@ pub(crate) fn int(name: &str, value: i64) -> AttributeProto {
         name: name.to_owned(),
         i: Some(value),
         r#type: AttributeType::Int as i32,
+        ..AttributeProto::default()
+    }
+}
+
+/// A list of integers as attribute.
+pub(crate) fn ints(name: &str, values: &[i64]) -> AttributeProto {
+    AttributeProto {
+        name: name.to_owned(),
+        ints: values.to_vec(),
+        r#type: AttributeType::Ints as i32,
         ..AttributeProto::default()
     }
 }

@@ -210,7 +210,8 @@ fn fused_products(graph: &Graph) -> BTreeSet<NodeId> {
     for id in read_by_nodes.chain(graph.outputs().iter().map(|(_, id)| id)) {
         reads[id.0] += 1;
     }
-    let sums = graph.nodes().iter().filter(|node| node.op == Op::Add);
+    // `Gemm` takes matrices; rows of a sequence are more.
+    let sums = graph.nodes().iter().filter(|node| node.op == Op::Add && node.fact.dims.len() == 1);
     sums.filter_map(|sum| {
         sum.inputs.iter().copied().find(|input| graph.node(*input).op == Op::MatMul && reads[input.0] == 1)
     })

@@ -1,9 +1,11 @@
 //! The ONNX form of every op.
 
+mod sequence;
+
 use std::borrow::Cow;
 
 use gatefold_graph::{Activation, Level, NodeId, Op};
-use gatefold_proto::onnx::{AttributeProto, tensor_proto::DataType};
+use gatefold_proto::onnx::AttributeProto;
 
 use crate::{
     OnnxError,
@@ -19,8 +21,12 @@ impl Exporter<'_, '_, '_> {
         match &node.op {
             // Named by the graph, or brought in by the first node that reads it.
             Op::Input { .. } | Op::Parameter(_) => Ok(()),
-            Op::Lookup | Op::Expand => self.simple("Gather", id),
+            Op::Lookup | Op::LookupEach | Op::Expand => self.simple("Gather", id),
             Op::LookupMean => self.lookup_mean(id),
+            Op::RepeatRows { length } => self.repeat_rows(id, *length),
+            Op::PoolSequence(pool) => self.pool_sequence(id, *pool),
+            Op::WeightedSum => self.weighted_sum(id),
+            Op::Gru => self.gru(id),
             Op::Concat => self.concat(id),
             Op::SliceColumns { start, end } => {
                 let start = self.builder.integers(&[*start as i64])?;
@@ -35,7 +41,9 @@ impl Exporter<'_, '_, '_> {
                 refuse("only rows of a parameter can be taken; take them before computing with it")
             }
             Op::MatMul if self.fused.contains(&id) => Ok(()),
-            Op::MatMul => self.simple("Gemm", id),
+            Op::MatMul if node.fact.dims.len() == 1 => self.simple("Gemm", id),
+            // `Gemm` takes matrices; rows of a sequence are more.
+            Op::MatMul => self.simple("MatMul", id),
             Op::Add => self.add(id),
             Op::Mul => self.simple("Mul", id),
             Op::Relu => self.simple("Relu", id),
@@ -134,30 +142,6 @@ impl Exporter<'_, '_, '_> {
         }
         let operands: Vec<&str> = operands.iter().map(String::as_str).chain(more.iter().copied()).collect();
         self.builder.node(operator, &operands, &self.names[id.0], attributes)
-    }
-
-    /// Sum of the looked-up rows (padding adds the zero row) by the number of codes above 0.
-    fn lookup_mean(&mut self, id: NodeId) -> Result<(), OnnxError> {
-        let inputs = &self.graph.node(id).inputs;
-        let (table, codes) = (self.operand(inputs[0])?, self.operand(inputs[1])?);
-        let name = self.names[id.0].clone();
-        let part = |part: &str| format!("{name}/{part}");
-        let (rows, sum) = (part("rows"), part("sum"));
-        let (present, ones, count, at_least_one) =
-            (part("present"), part("ones"), part("count"), part("divisor"));
-        let padding = self.builder.code(0)?;
-        let one = self.builder.number(1.0)?;
-        // Axes from the end, so that the form holds with and without rows.
-        let row_axis = self.builder.integers(&[-2])?;
-        let code_axis = self.builder.integers(&[-1])?;
-        let build = &mut self.builder;
-        build.node("Gather", &[&table, &codes], &rows, Vec::new())?;
-        build.node("ReduceSum", &[&rows, &row_axis], &sum, vec![int("keepdims", 0)])?;
-        build.node("Greater", &[&codes, &padding], &present, Vec::new())?;
-        build.node("Cast", &[&present], &ones, vec![int("to", DataType::Float as i64)])?;
-        build.node("ReduceSum", &[&ones, &code_axis], &count, vec![int("keepdims", 1)])?;
-        build.node("Max", &[&count, &one], &at_least_one, Vec::new())?;
-        build.node("Div", &[&sum, &at_least_one], &name, Vec::new())
     }
 
     /// `y_0 + Σ (y_{i+1} − y_i) · clip((x − x_i) / (x_{i+1} − x_i), 0, 1)`: each piece between two

@@ -101,9 +101,9 @@ impl<'a> Context<'a> {
         self.environment.value(node).row_len
     }
 
-    /// Columns of a constant matrix.
+    /// Columns of a matrix or of rows.
     pub(crate) fn columns(&self, node: NodeId) -> usize {
-        self.environment.value(node).fact.dims.last().copied().unwrap_or(0)
+        self.environment.value(node).fact.columns()
     }
 
     /// A float value: these rows of it if it stands at the stage's level, else the whole of it.

@@ -165,12 +165,12 @@ fn table_row(table: &[f32], width: usize, code: i32) -> &[f32] {
     &table[start..start + width]
 }
 
-fn add(out: &mut [f32], x: &[f32]) {
+pub(super) fn add(out: &mut [f32], x: &[f32]) {
     out.iter_mut().zip(x).for_each(|(out, x)| *out += x);
 }
 
 /// Eight partial sums, always the same ones, so that the compiler may use vectors.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut partial = [0.0_f32; 8];
     let (a_parts, b_parts) = (a.chunks_exact(8), b.chunks_exact(8));
     let rest: f32 = a_parts.remainder().iter().zip(b_parts.remainder()).map(|(a, b)| a * b).sum();

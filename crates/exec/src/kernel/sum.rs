@@ -50,7 +50,7 @@ pub(crate) fn sum_tasks<'a>(
     out: &'a mut [f32],
 ) -> Vec<SumTask<'a>> {
     let read = |input: usize| environment.f32(step.inputs[input]);
-    let width = |input: usize| environment.value(step.inputs[input]).row_len;
+    let width = |input: usize| environment.value(step.inputs[input]).fact.columns();
     let out = &mut out[..environment.value(step.output).row_len];
     match &step.kind {
         StepKind::Single(Op::Gradient(GradientOp::MatMulWeight)) => {

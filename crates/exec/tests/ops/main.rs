@@ -10,3 +10,4 @@ mod normalization;
 mod optimizer;
 mod plan;
 mod refusal;
+mod sequence;

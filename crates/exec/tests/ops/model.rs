@@ -143,8 +143,8 @@ impl Model {
                     };
                     let (_, codes) = batch.codes.iter().find(|(input, _)| input == name).unwrap();
                     let rows = executor.value(lookup.rows);
-                    let width = self.graph.fact(lookup.rows).row_len();
-                    let per_row = self.graph.fact(lookup.codes).row_len();
+                    let width = self.graph.fact(lookup.rows).columns();
+                    let per_row = (codes.len() * width).checked_div(rows.len()).unwrap_or(1);
                     for (codes, row) in codes.chunks(per_row).zip(rows.chunks(width)) {
                         let count = codes.iter().filter(|code| **code != 0).count().max(1) as f32;
                         let share = if lookup.mean { 1.0 / count } else { 1.0 };

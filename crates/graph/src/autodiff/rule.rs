@@ -21,14 +21,14 @@ pub(super) fn input_gradients(
     let is_wanted = |input: usize| wanted.get(input).copied().unwrap_or(false);
     let mut result = vec![None; inputs.len()];
     match op {
-        Op::Input { .. } | Op::Parameter(_) | Op::Lookup | Op::LookupMean => {
+        Op::Input { .. } | Op::Parameter(_) | Op::Lookup | Op::LookupMean | Op::LookupEach => {
             return Err(error(graph, node, "is a leaf of the derivative: the walker treats it".into()));
         }
         Op::Concat => {
             let mut start = 0;
             for (input, value) in inputs.iter().enumerate() {
                 let fact = graph.fact(*value);
-                let (end, is_number) = (start + fact.row_len(), fact.dims.is_empty());
+                let (end, is_number) = (start + fact.columns(), fact.dims.is_empty());
                 if is_wanted(input) {
                     let part = graph.apply(Op::SliceColumns { start, end }, &[gradient])?;
                     result[input] = Some(if is_number { graph.apply(Op::Squeeze, &[part])? } else { part });
@@ -37,7 +37,7 @@ pub(super) fn input_gradients(
             }
         }
         Op::SliceColumns { start, .. } => {
-            let columns = graph.fact(inputs[0]).row_len();
+            let columns = graph.fact(inputs[0]).columns();
             result[0] = Some(apply(graph, GradientOp::PadColumns { start, columns }, &[gradient])?);
         }
         Op::SliceRows { ranges } => {
@@ -118,6 +118,21 @@ pub(super) fn input_gradients(
             }
             result[0] = Some(apply(graph, GradientOp::MeanRows, &operands)?);
         }
+        Op::RepeatRows { .. } => result[0] = Some(apply(graph, GradientOp::SumSequence, &[gradient])?),
+        Op::PoolSequence(pool) => {
+            let operands = [gradient, inputs[0], inputs[1]];
+            result[0] = Some(apply(graph, GradientOp::PoolSequence(pool), &operands)?);
+        }
+        Op::WeightedSum => {
+            if is_wanted(0) {
+                let rule = GradientOp::WeightedSumWeights;
+                result[0] = Some(apply(graph, rule, &[gradient, inputs[1]])?);
+            }
+            if is_wanted(1) {
+                result[1] = Some(apply(graph, GradientOp::WeightedSumRows, &[gradient, inputs[0]])?);
+            }
+        }
+        Op::Gru => return gru(graph, &inputs, gradient, &is_wanted),
         Op::SumSquares => {
             let twice = graph.apply(Op::Scale(2.0), &inputs)?;
             result[0] = Some(graph.apply(Op::Mul, &[twice, gradient])?);
@@ -154,6 +169,43 @@ pub(super) fn input_gradients(
         Op::Scale(factor) => result[0] = Some(graph.apply(Op::Scale(factor), &[gradient])?),
         Op::Gradient(_) => {
             return Err(error(graph, node, "belongs to a derivative and has none of its own".into()));
+        }
+    }
+    Ok(result)
+}
+
+/// Through what each step adds up, `a = x·W + b` and `c = h·U + d`: the derivatives by `a` and `c`
+/// are those of two layers.
+fn gru(
+    graph: &mut Graph,
+    inputs: &[NodeId],
+    gradient: NodeId,
+    is_wanted: &dyn Fn(usize) -> bool,
+) -> Result<Vec<Option<NodeId>>, GraphError> {
+    let [x, _, input_weights, ..] = inputs[..] else { unreachable!("by its shape rule") };
+    let states = apply(graph, GradientOp::GruStates, inputs)?;
+    let gates = apply(graph, GradientOp::GruGates, &[&[gradient, states], inputs].concat())?;
+    let width = graph.fact(states).columns();
+    let of_input = graph.apply(Op::SliceColumns { start: 0, end: 3 * width }, &[gates])?;
+    let mut result = vec![None; inputs.len()];
+    if is_wanted(0) {
+        result[0] = Some(apply(graph, GradientOp::MatMulInput, &[of_input, input_weights])?);
+    }
+    if is_wanted(2) {
+        result[2] = Some(apply(graph, GradientOp::MatMulWeight, &[x, of_input])?);
+    }
+    if is_wanted(4) {
+        result[4] = Some(over_rows_of(graph, inputs[4], of_input)?);
+    }
+    if is_wanted(3) || is_wanted(5) {
+        let first = graph.apply(Op::SliceColumns { start: 0, end: 2 * width }, &[gates])?;
+        let last = graph.apply(Op::SliceColumns { start: 3 * width, end: 4 * width }, &[gates])?;
+        let of_state = graph.apply(Op::Concat, &[first, last])?;
+        if is_wanted(3) {
+            result[3] = Some(apply(graph, GradientOp::MatMulWeight, &[states, of_state])?);
+        }
+        if is_wanted(5) {
+            result[5] = Some(over_rows_of(graph, inputs[5], of_state)?);
         }
     }
     Ok(result)

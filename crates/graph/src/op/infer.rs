@@ -13,34 +13,65 @@ impl Op {
         let level = level_of(inputs);
         match self {
             Op::Input { .. } | Op::Parameter(_) => Err("carries its own fact".into()),
-            Op::Lookup | Op::LookupMean => {
+            Op::Lookup | Op::LookupMean | Op::LookupEach => {
                 let [table, codes] = arity(inputs)?;
                 expect(table, Some(Level::Constant), ElementType::F32, Some(2))?;
                 let code_dims = if *self == Op::Lookup { 0 } else { 1 };
                 expect(codes, None, ElementType::I32, Some(code_dims))?;
-                Ok(Fact::f32(codes.level, &table.dims[1..]))
+                let positions = if *self == Op::LookupEach { codes.dims.as_slice() } else { &[] };
+                Ok(Fact::f32(codes.level, &[positions, &table.dims[1..]].concat()))
+            }
+            Op::RepeatRows { length } => {
+                let [x] = arity(inputs)?;
+                expect(x, None, ElementType::F32, Some(1))?;
+                if x.level == Level::Constant || *length == 0 {
+                    return Err(format!("repeats rows at least once, found {x} and {length}"));
+                }
+                Ok(Fact::f32(x.level, &[*length, x.dims[0]]))
+            }
+            Op::PoolSequence(_) => {
+                let [x, codes] = arity(inputs)?;
+                expect_sequence(x, codes)?;
+                Ok(Fact::f32(level, &x.dims[1..]))
+            }
+            Op::WeightedSum => {
+                let [weights, x] = arity(inputs)?;
+                for (fact, rank) in [(weights, 1), (x, 2)] {
+                    expect(fact, Some(level), ElementType::F32, Some(rank))?;
+                }
+                if level == Level::Constant || weights.dims[0] != x.dims[0] {
+                    return Err(format!("cannot weigh {x} by {weights}"));
+                }
+                Ok(Fact::f32(level, &x.dims[1..]))
+            }
+            Op::Gru => {
+                let [_, state] = gru_dims(inputs)?;
+                Ok(Fact::f32(level, &[state]))
             }
             Op::Concat => {
                 let mut columns = 0;
+                let positions = inputs.first().map_or(&[][..], |fact| rows_of(fact).0);
                 for fact in inputs {
                     expect(fact, Some(level), ElementType::F32, None)?;
-                    if fact.dims.len() > 1 {
-                        return Err(format!("joins rows of numbers, found {fact}"));
+                    let (own, width) = rows_of(fact);
+                    if own != positions {
+                        return Err(format!("joins rows of equal number, found {fact} beside {}", inputs[0]));
                     }
-                    columns += fact.row_len();
+                    columns += width;
                 }
                 if inputs.is_empty() || level == Level::Constant {
                     return Err("needs at least one input with rows".into());
                 }
-                Ok(Fact::f32(level, &[columns]))
+                Ok(Fact::f32(level, &[positions, &[columns]].concat()))
             }
             Op::SliceColumns { start, end } => {
                 let [x] = arity(inputs)?;
-                expect(x, None, ElementType::F32, Some(1))?;
-                if start >= end || *end > x.dims[0] {
+                expect(x, None, ElementType::F32, None)?;
+                let (positions, columns) = rows_of(x);
+                if start >= end || *end > columns || x.dims.is_empty() {
                     return Err(format!("columns {start}..{end} of {x} do not exist"));
                 }
-                Ok(Fact::f32(x.level, &[end - start]))
+                Ok(Fact::f32(x.level, &[positions, &[end - start]].concat()))
             }
             Op::SliceRows { ranges } => {
                 let [x] = arity(inputs)?;
@@ -53,12 +84,13 @@ impl Op {
             }
             Op::MatMul => {
                 let [x, w] = arity(inputs)?;
-                expect(x, None, ElementType::F32, Some(1))?;
+                expect(x, None, ElementType::F32, None)?;
                 expect(w, Some(Level::Constant), ElementType::F32, Some(2))?;
-                if x.level == Level::Constant || x.dims[0] != w.dims[0] {
+                let (positions, columns) = rows_of(x);
+                if x.level == Level::Constant || x.dims.is_empty() || columns != w.dims[0] {
                     return Err(format!("cannot multiply {x} by {w}"));
                 }
-                Ok(Fact::f32(x.level, &w.dims[1..]))
+                Ok(Fact::f32(x.level, &[positions, &w.dims[1..]].concat()))
             }
             Op::Add | Op::Mul => {
                 let [a, b] = arity(inputs)?;
@@ -97,11 +129,11 @@ impl Op {
             }
             Op::Squeeze => {
                 let [x] = arity(inputs)?;
-                expect(x, None, ElementType::F32, Some(1))?;
-                if x.dims[0] != 1 {
+                expect(x, None, ElementType::F32, None)?;
+                let Some((1, dims)) = x.dims.split_last() else {
                     return Err(format!("can drop only a dimension of one, found {x}"));
-                }
-                Ok(Fact::f32(x.level, &[]))
+                };
+                Ok(Fact::f32(x.level, dims))
             }
             Op::Mix => {
                 let (gate, experts) = inputs.split_first().ok_or("needs a gate")?;
@@ -208,6 +240,35 @@ pub(crate) fn level_of(inputs: &[&Fact]) -> Level {
 /// first of them and is repeated.
 fn repeats(part: &Fact, whole: &Fact) -> bool {
     part.dims == whole.dims || (part.level == Level::Constant && whole.dims.ends_with(&part.dims))
+}
+
+/// The dimensions before the last, and the last: a `[]` is one number.
+pub(crate) fn rows_of(fact: &Fact) -> (&[usize], usize) {
+    fact.dims.split_last().map_or((&[], 1), |(columns, positions)| (positions, *columns))
+}
+
+/// Requires rows `[l, d]` and codes `[l]` at one level.
+pub(crate) fn expect_sequence(x: &Fact, codes: &Fact) -> Result<(), String> {
+    expect(x, None, ElementType::F32, Some(2))?;
+    expect(codes, Some(x.level), ElementType::I32, Some(1))?;
+    if x.level == Level::Constant || x.dims[0] != codes.dims[0] {
+        return Err(format!("{x} is no sequence of the codes {codes}"));
+    }
+    Ok(())
+}
+
+/// Length and width of the state of a GRU with these operands, which must fit each other.
+pub(crate) fn gru_dims(inputs: &[&Fact]) -> Result<[usize; 2], String> {
+    let [x, codes, input_weights, state_weights, input_bias, state_bias] = arity(inputs)?;
+    expect_sequence(x, codes)?;
+    expect(state_weights, Some(Level::Constant), ElementType::F32, Some(2))?;
+    let state = state_weights.dims[0];
+    expect_constant(state_weights, &[state, 3 * state])?;
+    expect_constant(input_weights, &[x.dims[1], 3 * state])?;
+    for bias in [input_bias, state_bias] {
+        expect_constant(bias, &[3 * state])?;
+    }
+    Ok([x.dims[0], state])
 }
 
 /// Requires at least two float constants of equal dimensions.

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Graph, GraphError, Level, NodeId, Op};
+use crate::{ElementType, Graph, GraphError, Level, NodeId, Op};
 
 use super::{copy_source, refuse};
 
@@ -163,7 +163,7 @@ impl<'a> Splitter<'a> {
             let mut start = 0;
             for part in parts {
                 let fact = self.new.fact(*part);
-                let end = start + fact.row_len();
+                let end = start + fact.columns();
                 if fact.level == level {
                     columns.push(*part);
                     match ranges.last_mut() {
@@ -238,6 +238,11 @@ impl<'a> Splitter<'a> {
         if let Some(expanded) = self.expanded.get(&node) {
             return Ok(*expanded);
         }
+        if self.new.fact(node).element == ElementType::I32 {
+            let message = "codes of the request cannot be repeated for candidates: pool the sequence, or take \
+                           its rows, before anything of a candidate meets them";
+            return Err(refuse("user-once", node.0, message.into()));
+        }
         let expanded = self.new.apply(Op::Expand, &[node, self.request_of])?;
         self.expanded.insert(node, expanded);
         Ok(expanded)
@@ -246,7 +251,7 @@ impl<'a> Splitter<'a> {
     /// Parts of one level end to end.
     fn join(&mut self, parts: &[NodeId]) -> Result<NodeId, GraphError> {
         if let [part] = parts
-            && self.new.fact(*part).dims.len() == 1
+            && !self.new.fact(*part).dims.is_empty()
         {
             return Ok(*part);
         }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use gatefold_graph::{Activation, ElementType, Fact, Graph, Level, Op, Parameter};
+use gatefold_graph::{Activation, ElementType, Fact, Graph, Level, Op, Parameter, Pool};
 
 /// Values by name: of inputs (codes as numbers) and of parameters, row-major.
 pub(crate) type Values = BTreeMap<String, Vec<f64>>;
@@ -69,14 +69,53 @@ pub(crate) fn evaluate(graph: &Graph, inputs: &Values, requests: usize, candidat
                 };
                 of(1).chunks(len).flat_map(mean).collect()
             }
-            Op::Concat => (0..rows)
+            Op::LookupEach => {
+                let columns = node.fact.columns();
+                of(1).iter().flat_map(|code| row(of(0), columns, *code as usize)).copied().collect()
+            }
+            Op::RepeatRows { length } => {
+                of(0).chunks(fact(0).row_len()).flat_map(|row| vec![row; *length].concat()).collect()
+            }
+            Op::PoolSequence(pool) => {
+                let sequences = of(0).chunks(fact(0).row_len()).zip(of(1).chunks(fact(1).row_len()));
+                let one = |(x, codes): (&[f64], &[f64])| {
+                    let present: Vec<usize> = (0..codes.len()).filter(|at| codes[*at] != 0.0).collect();
+                    let of_column = |column: usize| {
+                        let numbers = present.iter().map(|at| x[at * width + column]);
+                        match pool {
+                            _ if present.is_empty() => 0.0,
+                            Pool::Sum => numbers.sum(),
+                            Pool::Mean => numbers.sum::<f64>() / present.len() as f64,
+                            Pool::Max => numbers.fold(f64::NEG_INFINITY, f64::max),
+                        }
+                    };
+                    (0..width).map(of_column).collect::<Vec<f64>>()
+                };
+                sequences.flat_map(one).collect()
+            }
+            Op::WeightedSum => {
+                let sequences = of(0).chunks(fact(0).row_len()).zip(of(1).chunks(fact(1).row_len()));
+                let one = |(weights, x): (&[f64], &[f64])| {
+                    let of_column = |column: usize| {
+                        weights.iter().enumerate().map(|(at, weight)| weight * x[at * width + column]).sum()
+                    };
+                    (0..width).map(of_column).collect::<Vec<f64>>()
+                };
+                sequences.flat_map(one).collect()
+            }
+            Op::Gru => {
+                let sequences = of(0).chunks(fact(0).row_len()).zip(of(1).chunks(fact(1).row_len()));
+                let weights = [2, 3, 4, 5].map(of);
+                sequences.flat_map(|(x, codes)| gru(x, codes, weights, width)).collect()
+            }
+            Op::Concat => (0..rows * width / node.fact.columns())
                 .flat_map(|r| {
                     let parts = (0..node.inputs.len()).map(move |place| (place, r));
-                    parts.flat_map(|(place, r)| row(of(place), fact(place).row_len(), r).to_vec())
+                    parts.flat_map(|(place, r)| row(of(place), fact(place).columns(), r).to_vec())
                 })
                 .collect(),
             Op::SliceColumns { start, end } => {
-                of(0).chunks(fact(0).row_len()).flat_map(|row| &row[*start..*end]).copied().collect()
+                of(0).chunks(fact(0).columns()).flat_map(|row| &row[*start..*end]).copied().collect()
             }
             Op::SliceRows { ranges } => {
                 let columns = node.fact.dims[1];
@@ -86,15 +125,9 @@ pub(crate) fn evaluate(graph: &Graph, inputs: &Values, requests: usize, candidat
                     .copied()
                     .collect()
             }
-            Op::MatMul => of(0)
-                .chunks(fact(0).row_len())
-                .flat_map(|x| {
-                    let weight = of(1);
-                    (0..width).map(move |o| {
-                        x.iter().enumerate().map(|(i, x)| x * weight[i * width + o]).sum::<f64>()
-                    })
-                })
-                .collect(),
+            Op::MatMul => {
+                of(0).chunks(fact(0).columns()).flat_map(|x| product(x, of(1), fact(1).columns())).collect()
+            }
             Op::Add | Op::Mul => (0..rows * width)
                 .map(|i| {
                     // A constant is as long as the last dimensions it has.
@@ -211,6 +244,33 @@ pub(crate) fn evaluate(graph: &Graph, inputs: &Values, requests: usize, candidat
     graph.outputs().iter().map(|(name, id)| (name.clone(), values[id.0].clone())).collect()
 }
 
+/// `x · weight`, where the weight has so many columns.
+fn product(x: &[f64], weight: &[f64], columns: usize) -> Vec<f64> {
+    (0..columns).map(|o| x.iter().enumerate().map(|(i, x)| x * weight[i * columns + o]).sum()).collect()
+}
+
+/// The last state of one sequence, by the formulas of PyTorch's `nn.GRU`.
+fn gru(x: &[f64], codes: &[f64], weights: [&[f64]; 4], state: usize) -> Vec<f64> {
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let steps = codes.iter().filter(|code| **code != 0.0).count();
+    let mut h = vec![0.0; state];
+    for x in x.chunks(x.len() / codes.len()).take(steps) {
+        let [a, c] = [(x, 0), (h.as_slice(), 1)].map(|(x, place)| {
+            let sums = product(x, weights[place], 3 * state);
+            sums.iter().zip(weights[place + 2]).map(|(sum, bias)| sum + bias).collect::<Vec<f64>>()
+        });
+        h = (0..state)
+            .map(|k| {
+                let r = sigmoid(a[k] + c[k]);
+                let z = sigmoid(a[state + k] + c[state + k]);
+                let n = (a[2 * state + k] + r * c[2 * state + k]).tanh();
+                (1.0 - z) * n + z * h[k]
+            })
+            .collect();
+    }
+    h
+}
+
 /// The error function by its Taylor series, which is exact enough for |x| < 4.
 fn erf(x: f64) -> f64 {
     let (mut term, mut sum) = (x, x);
@@ -234,8 +294,8 @@ pub(crate) struct Batch {
     pub(crate) of_split: Values,
 }
 
-/// A batch of three requests with seven candidates. Codes are below 3; a code that is not padding
-/// never follows one that is. Labels and weights are 0 or 1.
+/// A batch of three requests with seven candidates. Codes are below 3; padding stands
+/// after all other codes of a sequence, and the second sequence is nothing else. Labels and weights are 0 or 1.
 pub(crate) fn batch(plain: &Graph, is_request: &dyn Fn(&str) -> bool) -> Batch {
     let request_of = vec![0.0, 0.0, 1.0, 2.0, 2.0, 2.0, 2.0];
     let (requests, candidates) = (3, request_of.len());
@@ -252,6 +312,9 @@ pub(crate) fn batch(plain: &Graph, is_request: &dyn Fn(&str) -> bool) -> Batch {
         if fact.element == ElementType::I32 {
             value.iter_mut().for_each(|x| *x = ((*x + 0.5) * 3.0).floor());
             value.chunks_mut(fact.row_len()).for_each(|codes| codes.sort_by_key(|code| *code == 0.0));
+            if !fact.dims.is_empty() {
+                value[fact.row_len()..2 * fact.row_len()].fill(0.0);
+            }
         }
         if name.starts_with("label") || name.starts_with("weight") {
             value.iter_mut().for_each(|x| *x = f64::from(*x > 0.0));
