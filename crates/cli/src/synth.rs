@@ -32,6 +32,10 @@ pub(crate) struct Args {
     /// How alike clicks and conversions are, from -1 to 1.
     #[arg(long, value_name = "P", default_value_t = 0.8, allow_negative_numbers = true)]
     correlation: f64,
+    /// How strongly the features decide what is clicked, 1 being the usual: the more, the less the
+    /// clicked impressions resemble all of them.
+    #[arg(long, value_name = "S", default_value_t = 1.0)]
+    selection: f64,
     /// Seed of everything random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -50,6 +54,7 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
         users: args.users.unwrap_or(defaults.users),
         items: args.items.unwrap_or(defaults.items),
         correlation: args.correlation,
+        selection: args.selection,
         ..defaults
     };
     let auc = |scores: &[f32], labels: &[f32]| gatefold_metrics::auc(scores, labels, None).ok();

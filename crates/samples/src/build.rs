@@ -17,7 +17,7 @@ use gatefold_schema::{
 use polars::prelude::*;
 
 use crate::{
-    Progress, SamplesError, adult, columns, event_logs,
+    Progress, SamplesError, adult, census, columns, event_logs,
     files::write_parquet,
     folder::StagedFolder,
     parallel::for_each_index,
@@ -57,6 +57,7 @@ pub fn build(
         SampleSource::Adult { train, test } => {
             adult::prepare(recipe, &logs.join(train), &logs.join(test), progress)?
         }
+        SampleSource::Census { file } => census::prepare(recipe, &logs.join(file), progress)?,
     };
     check_labels(recipe, &prepared)?;
 

@@ -1,7 +1,7 @@
 //! From event logs to sample shards, and back from tables to requests.
 //!
 //! - [`synth`] writes event logs whose truth is known.
-//! - [`build()`] turns logs, or the raw files of UCI Adult, into a sample set: encoded Parquet
+//! - [`build()`] turns logs, or the raw files of UCI Adult or census-income, into a sample set: encoded Parquet
 //!   shards, vocabularies and a manifest. Features are joined as of the impression; only labels
 //!   may look at what happened after it.
 //! - [`raw`] reads tables of raw feature values for batch scoring and single requests.
@@ -10,6 +10,7 @@
 
 mod adult;
 mod build;
+mod census;
 mod columns;
 mod error;
 mod event_logs;
@@ -21,6 +22,7 @@ pub mod progress;
 pub mod raw;
 mod stages;
 pub mod synth;
+mod tabular;
 
 pub use build::{BuildOptions, build};
 pub use error::SamplesError;

@@ -31,6 +31,9 @@ pub struct SynthConfig {
     pub items: usize,
     /// Cosine between what makes a click and what makes a conversion, -1 to 1.
     pub correlation: f64,
+    /// How strongly the features decide what is clicked: the click logits spread this many times as
+    /// widely as usual. The more, the less the clicked impressions resemble all of them.
+    pub selection: f64,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -43,6 +46,7 @@ impl SynthConfig {
             users: (impressions / 20).max(500),
             items: (impressions / 50).max(1000),
             correlation: 0.8,
+            selection: 1.0,
             seed,
         }
     }
@@ -63,6 +67,9 @@ impl SynthConfig {
         }
         if !(-1.0..=1.0).contains(&self.correlation) {
             return fail(format!("correlation must be between -1 and 1, found {}", self.correlation));
+        }
+        if !(0.0..=10.0).contains(&self.selection) {
+            return fail(format!("selection must be between 0 and 10, found {}", self.selection));
         }
         Ok(())
     }

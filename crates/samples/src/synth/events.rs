@@ -75,7 +75,7 @@ pub(crate) fn live(config: &SynthConfig, world: &World) -> History {
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
     rng.set_stream(1);
     let requests = requests(config.impressions, world, &mut rng);
-    let truth = Truth::new(config.correlation, &sample(world, &requests, &mut rng), &mut rng);
+    let truth = Truth::new(config, &sample(world, &requests, &mut rng), &mut rng);
 
     let mut by_user: Vec<u32> = (0..requests.len() as u32).collect();
     by_user.sort_by_key(|&request| requests[request as usize].user);

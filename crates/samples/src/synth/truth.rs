@@ -10,8 +10,11 @@
 
 use rand::{Rng, RngExt};
 
-use super::world::{
-    BRANDS, CATEGORIES, COUNTRIES, DEVICES, Item, PAGES, SEGMENTS, TASTES, User, normal, or_missing,
+use super::{
+    SynthConfig,
+    world::{
+        BRANDS, CATEGORIES, COUNTRIES, DEVICES, Item, PAGES, SEGMENTS, TASTES, User, normal, or_missing,
+    },
 };
 
 /// Number of components.
@@ -22,7 +25,7 @@ const IMPORTANCE: [f64; COMPONENTS] = [0.35, 0.35, 0.35, 0.35, 0.15, 0.2, 1.0, 0
 /// from a single value. What is peculiar to conversions are the latter: there are too few
 /// conversions to learn the former from.
 const FIRST_SINGLE: usize = TASTES + 4;
-/// Standard deviation of the logits before the sines.
+/// Standard deviation of the logits before the sines, where the selection is 1.
 const STRENGTH: [f64; 2] = [1.6, 1.5];
 /// Mean probability of a click, and of a conversion over all impressions.
 const RATES: [f64; 2] = [0.15, 0.12];
@@ -47,6 +50,7 @@ pub(crate) struct Truth {
     mean: [f64; COMPONENTS],
     scale: [f64; COMPONENTS],
     weights: [[f64; COMPONENTS]; 2],
+    strength: [f64; 2],
     bias: [f64; 2],
 }
 
@@ -64,8 +68,9 @@ struct Effects {
 }
 
 impl Truth {
-    /// Functions of correlation `p`, scaled over the impressions in `sample`.
-    pub(crate) fn new(p: f64, sample: &[(&User, &Item, Context)], rng: &mut impl Rng) -> Self {
+    /// Functions of the configured correlation and selection, scaled over the impressions in
+    /// `sample`.
+    pub(crate) fn new(config: &SynthConfig, sample: &[(&User, &Item, Context)], rng: &mut impl Rng) -> Self {
         let effects = Effects::new(rng);
         let rows: Vec<[f64; COMPONENTS]> =
             sample.iter().map(|(user, item, context)| effects.components(user, item, *context)).collect();
@@ -76,7 +81,9 @@ impl Truth {
             let variance = rows.iter().map(|row| (row[k] - mean[k]).powi(2)).sum::<f64>() / count;
             if variance > 0.0 { variance.sqrt().recip() } else { 0.0 }
         });
-        let mut truth = Self { effects, mean, scale, weights: task_weights(p, rng), bias: [0.0; 2] };
+        let weights = task_weights(config.correlation, rng);
+        let strength = [STRENGTH[0] * config.selection, STRENGTH[1]];
+        let mut truth = Self { effects, mean, scale, weights, strength, bias: [0.0; 2] };
         for task in 0..2 {
             let logits: Vec<f64> = rows.iter().map(|row| truth.logit(row, task)).collect();
             truth.bias[task] = bias_for(RATES[task], &logits);
@@ -93,7 +100,7 @@ impl Truth {
     fn logit(&self, row: &[f64; COMPONENTS], task: usize) -> f64 {
         let weights = &self.weights[task];
         let z: f64 = (0..COMPONENTS).map(|k| weights[k] * (row[k] - self.mean[k]) * self.scale[k]).sum();
-        STRENGTH[task] * (z + 0.2 * (2.0 * z + 0.5).sin() + 0.1 * (3.0 * z - 1.0).sin())
+        self.strength[task] * (z + 0.2 * (2.0 * z + 0.5).sin() + 0.1 * (3.0 * z - 1.0).sin())
     }
 }
 

@@ -2,6 +2,7 @@
 //! naive implementation.
 
 mod adult;
+mod census;
 mod logs;
 mod synthetic;
 

@@ -39,6 +39,11 @@ pub enum SampleSource {
         /// The published test file.
         test: String,
     },
+    /// A raw file of UCI census-income, plain or gzipped, all splits taken from it.
+    Census {
+        /// The published file.
+        file: String,
+    },
 }
 
 /// Files and windows of event logs.
@@ -75,7 +80,8 @@ pub struct SplitConfig {
     /// Share of the rows (the latest before the test rows, or by hash where there is no time)
     /// used for validation.
     pub valid: f64,
-    /// Share of the latest rows used for the test; ignored where the source has a test file.
+    /// Share of the latest rows, or by hash, used for the test; ignored where the source has a test
+    /// file.
     pub test: f64,
 }
 
