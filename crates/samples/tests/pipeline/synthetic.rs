@@ -174,6 +174,26 @@ fn the_correlation_is_what_was_asked_for() {
     }
 }
 
+/// The mean probability of a click among clicked impressions, over that among all.
+fn lift(selection: f64) -> f64 {
+    let home = tempfile::tempdir().unwrap();
+    let config = SynthConfig { selection, ..SynthConfig::new(20_000, 4) };
+    synth::write(&home.path().join("logs"), &config, false, &auc, &mut Silent).unwrap();
+    let truth = load(&home.path().join("logs/truth.parquet"));
+    let (p_click, clicked) = (floats(&truth, "p_click"), floats(&truth, "would_click"));
+    let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
+    let of_clicked = p_click.iter().zip(&clicked).filter(|(_, clicked)| **clicked == 1.0).map(|(p, _)| *p);
+    mean(of_clicked.collect()) / mean(p_click.clone())
+}
+
+#[test]
+fn the_selection_sets_how_far_clicked_impressions_stand_apart() {
+    // Where features decide nothing, every impression is as likely clicked as any other.
+    assert!((lift(0.0) - 1.0).abs() < 1e-3, "{}", lift(0.0));
+    let (usual, strong) = (lift(1.0), lift(3.0));
+    assert!(usual > 1.5 && strong > usual + 1.0, "{usual}, {strong}");
+}
+
 #[test]
 fn bad_settings_are_refused() {
     let home = tempfile::tempdir().unwrap();
@@ -189,6 +209,7 @@ fn bad_settings_are_refused() {
         "impressions must be between 1000 and 1000000000, found 10",
     );
     check(SynthConfig { correlation: 1.5, ..good }, "correlation must be between -1 and 1, found 1.5");
+    check(SynthConfig { selection: -1.0, ..good }, "selection must be between 0 and 10, found -1");
     check(SynthConfig { items: 5, ..good }, "items must be between 100 and 100000000, found 5");
 }
 
