@@ -1,10 +1,11 @@
-//! `gatefold-bench`: the measuring that `cargo xtask bench` drives; each command prints one JSON
-//! object on stdout.
+//! `gatefold-bench`: the measuring that `cargo xtask bench` drives, and the experiments of papers
+//! that `cargo xtask reproduce` does; each command prints one JSON object on stdout.
 //!
 //! It stands apart from `xtask`, which must build in seconds, and uses the same public interfaces
 //! as the `gatefold` command.
 
 mod graphs;
+mod mmoe_paper;
 mod train;
 mod world;
 
@@ -55,6 +56,21 @@ enum Command {
         #[arg(long, default_value_t = 2)]
         threads: usize,
     },
+    /// Train shared-bottom, OMoE and MMoE on the synthetic tasks of the MMoE paper.
+    MmoePaper {
+        /// Trainings of each model at each correlation.
+        #[arg(long, default_value_t = 30)]
+        runs: usize,
+        /// Trainings by which each learning rate is chosen, on tasks of their own.
+        #[arg(long, default_value_t = 2)]
+        search_runs: usize,
+        /// Batches of a training.
+        #[arg(long, default_value_t = 8000)]
+        steps: usize,
+        /// Trainings side by side, each on one thread.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+    },
 }
 
 fn main() -> Result<()> {
@@ -63,6 +79,9 @@ fn main() -> Result<()> {
         Command::Graphs { model, rounds, candidates } => graphs::measure(&model, rounds, candidates)?,
         Command::TrainData { out } => train::write_data(&out)?,
         Command::Train { data, threads } => train::measure(&data, threads)?,
+        Command::MmoePaper { runs, search_runs, steps, threads } => {
+            mmoe_paper::reproduce(&mmoe_paper::Plan { runs, search_runs, steps, threads })?
+        }
     };
     writeln!(std::io::stdout().lock(), "{figures}")?;
     Ok(())

@@ -1,0 +1,135 @@
+//! The synthetic regression tasks of Ma et al., "Modeling Task Relationships in Multi-task Learning
+//! with Multi-gate Mixture-of-Experts" (KDD 2018), section 3.2.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+/// Numbers of an input, the paper's `d`.
+pub(crate) const DIMENSIONS: usize = 100;
+/// Standard deviation of the noise: a variance of 0.01.
+const NOISE: f64 = 0.1;
+
+/// What the paper leaves open: the length of the weight vectors and the sines.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Shape {
+    /// Length of both weight vectors, the paper's `c`.
+    pub(crate) scale: f64,
+    /// `(α, β)` of each sine.
+    pub(crate) sines: &'static [(f64, f64)],
+}
+
+/// Two tasks whose weight vectors have a given cosine, and the stream of their samples.
+pub(crate) struct Source {
+    weights: [Vec<f64>; 2],
+    shape: Shape,
+    rng: ChaCha8Rng,
+}
+
+/// Samples, column by column.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Samples {
+    /// The inputs, [`DIMENSIONS`] columns.
+    pub(crate) x: Vec<Vec<f32>>,
+    /// The labels of both tasks.
+    pub(crate) y: [Vec<f32>; 2],
+}
+
+impl Source {
+    /// `w1 = c·u1` and `w2 = c·(p·u1 + √(1−p²)·u2)` for orthonormal `u1` and `u2` drawn with the
+    /// seed, and a stream of samples that the seed decides as well.
+    pub(crate) fn new(p: f64, shape: &Shape, seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut draw = || -> Vec<f64> { (0..DIMENSIONS).map(|_| normal(&mut rng)).collect() };
+        let u1 = normalised(draw());
+        let mut u2 = draw();
+        let along = dot(&u1, &u2);
+        u2.iter_mut().zip(&u1).for_each(|(value, base)| *value -= along * base);
+        let u2 = normalised(u2);
+        let across = (1.0 - p * p).sqrt();
+        let w1 = u1.iter().map(|a| shape.scale * a).collect();
+        let w2 = u1.iter().zip(&u2).map(|(a, b)| shape.scale * (p * a + across * b)).collect();
+        Self { weights: [w1, w2], shape: *shape, rng }
+    }
+
+    /// The next `count` samples: `x ~ N(0, I)` and `y_k = w_kᵀx + Σ sin(α·w_kᵀx + β) + ε_k`.
+    pub(crate) fn draw(&mut self, count: usize) -> Samples {
+        let mut samples = Samples { x: vec![vec![0.0; count]; DIMENSIONS], ..Samples::default() };
+        for row in 0..count {
+            let mut projections = [0.0; 2];
+            for (index, column) in samples.x.iter_mut().enumerate() {
+                let value = normal(&mut self.rng);
+                column[row] = value as f32;
+                for (projection, weights) in projections.iter_mut().zip(&self.weights) {
+                    *projection += weights[index] * value;
+                }
+            }
+            for (labels, projection) in samples.y.iter_mut().zip(projections) {
+                let noise = NOISE * normal(&mut self.rng);
+                labels.push((self.shape.value(projection) + noise) as f32);
+            }
+        }
+        samples
+    }
+}
+
+impl Shape {
+    /// A label without its noise, from `wᵀx`.
+    fn value(&self, projection: f64) -> f64 {
+        projection + self.sines.iter().map(|(alpha, beta)| (alpha * projection + beta).sin()).sum::<f64>()
+    }
+}
+
+fn normal(rng: &mut impl Rng) -> f64 {
+    StandardNormal.sample(rng)
+}
+
+fn normalised(vector: Vec<f64>) -> Vec<f64> {
+    let length = dot(&vector, &vector).sqrt();
+    vector.into_iter().map(|value| value / length).collect()
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape() -> Shape {
+        Shape { scale: 2.0, sines: &[(1.5, 0.3), (3.0, -0.5)] }
+    }
+
+    #[test]
+    fn weights_have_the_length_and_the_cosine_asked_for() {
+        for p in [-1.0, 0.0, 0.5, 0.9, 1.0] {
+            let Source { weights: [w1, w2], .. } = Source::new(p, &shape(), 7);
+            let expected = [(dot(&w1, &w1), 4.0), (dot(&w2, &w2), 4.0), (dot(&w1, &w2), 4.0 * p)];
+            for (found, expected) in expected {
+                assert!((found - expected).abs() < 1e-12, "{found} at p = {p}");
+            }
+        }
+    }
+
+    /// What is left of a label without the function of its projection is noise of variance 0.01.
+    #[test]
+    fn labels_are_the_function_and_noise() {
+        let mut source = Source::new(0.5, &shape(), 3);
+        let weights = source.weights.clone();
+        let samples = source.draw(20_000);
+        for (weights, labels) in weights.iter().zip(&samples.y) {
+            let mut squares = 0.0;
+            for (row, label) in labels.iter().enumerate() {
+                let x: Vec<f64> = samples.x.iter().map(|column| f64::from(column[row])).collect();
+                let z = dot(weights, &x);
+                let known = z + (1.5 * z + 0.3).sin() + (3.0 * z - 0.5).sin();
+                squares += (f64::from(*label) - known).powi(2);
+            }
+            // Standard error of the variance: 0.01·√(2/20000) = 1e-4.
+            assert!((squares / 20_000.0 - 0.01).abs() < 4e-4, "{}", squares / 20_000.0);
+        }
+        let mean = samples.x[5].iter().map(|value| f64::from(*value)).sum::<f64>() / 20_000.0;
+        assert!(mean.abs() < 0.03, "{mean}");
+    }
+}
