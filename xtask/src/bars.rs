@@ -60,6 +60,12 @@ impl Bars {
         self.figures.push((name.into(), value));
     }
 
+    /// The bars that do not hold.
+    pub(crate) fn missed(&self) -> Vec<&str> {
+        let missed = self.bars.iter().filter(|bar| !bar.limit.holds(bar.value));
+        missed.map(|bar| bar.row.as_str()).collect()
+    }
+
     /// One line a bar.
     pub(crate) fn render(&self) -> String {
         let mut table = Table::new(["bar", "value", "wanted", ""]);

@@ -34,7 +34,7 @@ pub(crate) fn run(workspace: &Workspace, options: &DemoOptions) -> Result<()> {
     let steps = Steps::open(&workspace.root.join(folder), options.fresh)?;
     let (logs, samples) = (format!("{folder}/logs"), format!("{folder}/samples"));
 
-    synthesise(&programs, &steps, &logs, options.impressions, 1)?;
+    synthesise(&programs, &steps, &logs, options.impressions, 1, &[])?;
     build_samples(&programs, &steps, "training/recipes/synthetic.toml", &logs, &samples)?;
     let mut trained = Vec::new();
     for model in MODELS {
@@ -68,24 +68,18 @@ pub(crate) fn run(workspace: &Workspace, options: &DemoOptions) -> Result<()> {
     Ok(())
 }
 
-/// Writes synthetic event logs.
+/// Writes synthetic event logs; `options` are further ones of `gatefold synth`.
 pub(crate) fn synthesise(
     programs: &Programs,
     steps: &Steps,
     out: &str,
     impressions: u64,
     seed: u64,
+    options: &[&str],
 ) -> Result<Value> {
     let mut command = programs.gatefold();
-    command.args([
-        "synth",
-        "--out",
-        out,
-        "--impressions",
-        &impressions.to_string(),
-        "--seed",
-        &seed.to_string(),
-    ]);
+    command.args(["synth", "--out", out, "--impressions", &impressions.to_string()]);
+    command.args(["--seed", &seed.to_string()]).args(options);
     steps.command("synth", &[out], command.arg("--json"))
 }
 
