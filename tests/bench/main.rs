@@ -6,6 +6,8 @@
 
 mod graphs;
 mod mmoe_paper;
+mod peak;
+mod resources;
 mod train;
 mod world;
 
@@ -13,6 +15,8 @@ use std::{io::Write, path::PathBuf};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+use crate::train::Workload;
 
 #[derive(Parser)]
 #[command(about = "Measures the parts of Gatefold; driven by `cargo xtask bench`")]
@@ -46,6 +50,21 @@ enum Command {
         /// Folder that gets `ids.i32`, `labels.f32` and `shape.json`.
         #[arg(long)]
         out: PathBuf,
+        /// Which workload.
+        #[arg(long, value_enum)]
+        workload: Workload,
+        /// Batches to write.
+        #[arg(long, default_value_t = 24)]
+        batches: usize,
+    },
+    /// Measure the speed of one large matrix product.
+    Peak {
+        /// Threads.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+        /// Turns; the best is printed.
+        #[arg(long, default_value_t = 5)]
+        turns: usize,
     },
     /// Train one epoch of that data.
     Train {
@@ -77,7 +96,8 @@ fn main() -> Result<()> {
     let figures = match Arguments::parse().command {
         Command::Bundle { out } => world::publish(&out)?,
         Command::Graphs { model, rounds, candidates } => graphs::measure(&model, rounds, candidates)?,
-        Command::TrainData { out } => train::write_data(&out)?,
+        Command::TrainData { out, workload, batches } => train::write_data(&out, workload, batches)?,
+        Command::Peak { threads, turns } => peak::measure(threads, turns)?,
         Command::Train { data, threads } => train::measure(&data, threads)?,
         Command::MmoePaper { runs, search_runs, steps, threads } => {
             mmoe_paper::reproduce(&mmoe_paper::Plan { runs, search_runs, steps, threads })?

@@ -1,44 +1,118 @@
-//! Training speed of a large MMoE (workload T1): 26 fields of width 16, a million embedding rows,
-//! Zipf-distributed ids, 8 experts 256-128, two towers of 64, batches of 4096, Adam.
+//! Training speed on the workloads that Gatefold and its peers are compared on: T1, a large MMoE;
+//! T2, an ESMM; T3, T1 with twenty times the embedding rows. Ids are Zipf-distributed.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
 use gatefold_dataset::Split;
 use gatefold_features::FeatureColumn;
-use gatefold_schema::FIRST_VALUE_CODE;
+use gatefold_schema::{FIRST_VALUE_CODE, Recipe};
 use gatefold_trainer::{Silent, TrainOptions, TrainingData, train};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Zeta};
 use serde_json::{Value, json};
 
-use crate::world::{encoders, levels, mmoe_recipe};
+use crate::{
+    resources,
+    world::{WIDTH, encoders, esmm_recipe, levels, mmoe_recipe},
+};
 
-const FIELDS: usize = 26;
-const ROWS_PER_FIELD: usize = 1_000_000 / FIELDS;
-const BATCH: usize = 4096;
-const BATCHES: usize = 24;
 const TASKS: usize = 2;
 /// Rows of the validation split, which a training cannot do without.
 const VALIDATION_ROWS: usize = 256;
 
-/// Writes ids below [`ROWS_PER_FIELD`] and 0/1 labels as plain little-endian numbers, row by row.
-pub(crate) fn write_data(out: &Path) -> Result<Value> {
+/// What is trained.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Workload {
+    /// MMoE: 26 fields, a million embedding rows, 8 experts 256-128, two towers of 64, batch 4096.
+    T1,
+    /// ESMM: 17 fields, a million embedding rows, two towers 256-128-64, batch 2048.
+    T2,
+    /// T1 with 20 million embedding rows.
+    T3,
+}
+
+impl Workload {
+    fn from_name(name: &str) -> Option<Self> {
+        Self::from_str(name, false).ok()
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Workload::T1 => "t1",
+            Workload::T2 => "t2",
+            Workload::T3 => "t3",
+        }
+    }
+
+    fn fields(self) -> usize {
+        if matches!(self, Workload::T2) { 17 } else { 26 }
+    }
+
+    fn rows_per_field(self) -> usize {
+        let rows = if matches!(self, Workload::T3) { 20_000_000 } else { 1_000_000 };
+        rows / self.fields()
+    }
+
+    fn batch(self) -> usize {
+        if matches!(self, Workload::T2) { 2048 } else { 4096 }
+    }
+
+    fn is_esmm(self) -> bool {
+        matches!(self, Workload::T2)
+    }
+
+    /// Floating-point operations of the matrix products for one sample: forward, and backward by
+    /// inputs and by weights, two for each weight each time.
+    fn operations(self) -> usize {
+        let inputs = self.fields() * WIDTH;
+        let weights = if self.is_esmm() {
+            TASKS * (inputs * 256 + 256 * 128 + 128 * 64 + 64)
+        } else {
+            8 * (inputs * 256 + 256 * 128) + TASKS * (inputs * 8 + 128 * 64 + 64)
+        };
+        6 * weights
+    }
+
+    fn recipe(self) -> Result<Recipe> {
+        let fields: Vec<(String, &str)> =
+            (0..self.fields()).map(|field| (format!("field_{field}"), "item")).collect();
+        let make = if self.is_esmm() { esmm_recipe } else { mmoe_recipe };
+        make(&fields, self.rows_per_field() as u32, self.batch())
+    }
+}
+
+/// Writes `batches` batches of ids and 0/1 labels as plain little-endian numbers, row by row. The
+/// second label is 0 wherever the first is, as a conversion needs a click.
+pub(crate) fn write_data(out: &Path, workload: Workload, batches: usize) -> Result<Value> {
     fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
-    let samples = BATCH * BATCHES;
+    let samples = workload.batch() * batches;
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let zipf = Zeta::new(1.2).context("the exponent is above 1")?;
-    let ids: Vec<u8> = (0..samples * FIELDS)
+    let rows = workload.rows_per_field() as f64;
+    let ids: Vec<u8> = (0..samples * workload.fields())
         .flat_map(|_| {
             let value: f64 = zipf.sample(&mut random);
-            ((value % ROWS_PER_FIELD as f64) as i32).to_le_bytes()
+            ((value % rows) as i32).to_le_bytes()
         })
         .collect();
-    let labels: Vec<u8> = (0..samples * TASKS)
-        .flat_map(|_| f32::from(u8::from(random.random_bool(0.1))).to_le_bytes())
+    let labels: Vec<u8> = (0..samples)
+        .flat_map(|_| {
+            let click = random.random_bool(0.1);
+            [click, click && random.random_bool(0.3)]
+        })
+        .flat_map(|label| f32::from(u8::from(label)).to_le_bytes())
         .collect();
-    let shape = json!({ "samples": samples, "fields": FIELDS, "rows_per_field": ROWS_PER_FIELD });
+    let shape = json!({
+        "workload": workload.name(),
+        "model": if workload.is_esmm() { "esmm" } else { "mmoe" },
+        "samples": samples,
+        "fields": workload.fields(),
+        "rows_per_field": workload.rows_per_field(),
+        "batch": workload.batch(),
+    });
     fs::write(out.join("ids.i32"), ids)?;
     fs::write(out.join("labels.f32"), labels)?;
     fs::write(out.join("shape.json"), shape.to_string())?;
@@ -51,30 +125,35 @@ pub(crate) fn measure(folder: &Path, threads: usize) -> Result<Value> {
         let path = folder.join(name);
         fs::read(&path).with_context(|| format!("cannot read {}: run `train-data` first", path.display()))
     };
+    let shape: Value = serde_json::from_slice(&read("shape.json")?)?;
+    let workload = shape["workload"].as_str().and_then(Workload::from_name);
+    let workload =
+        workload.with_context(|| format!("{} names no workload: run `train-data`", folder.display()))?;
+    let fields = workload.fields();
     let ids: Vec<i32> = words(&read("ids.i32")?).map(i32::from_le_bytes).collect();
     let labels: Vec<f32> = words(&read("labels.f32")?).map(f32::from_le_bytes).collect();
+    let samples = labels.len() / TASKS;
     ensure!(
-        ids.len() == BATCH * BATCHES * FIELDS && labels.len() == BATCH * BATCHES * TASKS,
+        samples > VALIDATION_ROWS && ids.len() == samples * fields,
         "{} holds another workload: run `train-data` again",
         folder.display()
     );
 
-    let fields: Vec<(String, &str)> = (0..FIELDS).map(|field| (format!("field_{field}"), "item")).collect();
-    let recipe = mmoe_recipe(&fields, ROWS_PER_FIELD as u32, BATCH)?;
-    let split = |rows: usize| Split {
-        rows,
-        request: (0..rows as u32).collect(),
-        columns: (0..FIELDS)
+    let recipe = workload.recipe()?;
+    let split = |rows: std::ops::Range<usize>| Split {
+        rows: rows.len(),
+        request: (0..rows.len() as u32).collect(),
+        columns: (0..fields)
             .map(|field| FeatureColumn::Codes {
                 width: 1,
-                data: (0..rows).map(|row| ids[row * FIELDS + field] + FIRST_VALUE_CODE).collect(),
+                data: rows.clone().map(|row| ids[row * fields + field] + FIRST_VALUE_CODE).collect(),
             })
             .collect(),
         labels: ["label_a", "label_b"]
             .iter()
             .enumerate()
             .map(|(task, name)| {
-                ((*name).to_owned(), (0..rows).map(|row| labels[row * TASKS + task]).collect())
+                ((*name).to_owned(), rows.clone().map(|row| labels[row * TASKS + task]).collect())
             })
             .collect::<BTreeMap<_, _>>(),
         time: None,
@@ -82,14 +161,23 @@ pub(crate) fn measure(folder: &Path, threads: usize) -> Result<Value> {
     };
     let data = TrainingData {
         encoders: encoders(&recipe),
-        train: split(BATCH * BATCHES).into(),
-        valid: split(VALIDATION_ROWS).into(),
+        train: split(0..samples).into(),
+        valid: split(0..VALIDATION_ROWS).into(),
         examples: Vec::new(),
         negative_sampling_rate: 1.0,
     };
+    let before = resources::now();
     let trained = train(&recipe, &data, &TrainOptions { threads }, &mut Silent)?;
+    let used = resources::now();
+    let parameters: usize = trained.parameters.iter().map(|(_, values)| values.len()).sum();
+    let speed = trained.report.samples_per_second;
     Ok(json!({
-        "samples_per_second": trained.report.samples_per_second,
+        "samples_per_second": speed,
+        "samples": samples,
+        "cpu_seconds": used.cpu_seconds - before.cpu_seconds,
+        "gflops": speed * workload.operations() as f64 / 1e9,
+        "peak_memory_mb": used.peak_memory_mb,
+        "parameter_mb": (parameters * size_of::<f32>()) as f64 / f64::from(1 << 20),
         "steps": trained.report.steps,
         "threads": threads,
     }))

@@ -13,6 +13,8 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
+/// Width of every embedding.
+pub(crate) const WIDTH: usize = 16;
 const USER_FIELDS: usize = 18;
 const ITEM_FIELDS: usize = 8;
 /// Rows of each field's table, before padding and missing.
@@ -48,19 +50,36 @@ pub(crate) fn publish(out: &Path) -> Result<Value> {
 
 /// A recipe of an MMoE over hashed integer fields `(name, side)`, with two tasks `a` and `b`.
 pub(crate) fn mmoe_recipe(fields: &[(String, &str)], buckets: u32, batch_size: usize) -> Result<Recipe> {
+    let model = "kind = \"mmoe\"\nexperts = 8\nexpert = [256, 128]\ntower = [64]\n";
+    recipe(model, "", fields, buckets, batch_size)
+}
+
+/// A recipe of an ESMM, likewise; task `b` is conditional on `a`.
+pub(crate) fn esmm_recipe(fields: &[(String, &str)], buckets: u32, batch_size: usize) -> Result<Recipe> {
+    let model = "kind = \"esmm\"\nbottom = []\ntower = [256, 128, 64]\n";
+    recipe(model, "given = \"a\"\n", fields, buckets, batch_size)
+}
+
+fn recipe(
+    model: &str,
+    condition_of_b: &str,
+    fields: &[(String, &str)],
+    buckets: u32,
+    batch_size: usize,
+) -> Result<Recipe> {
     let mut text = String::from(
-        "name = \"bench\"\n[samples]\nsource = { kind = \"adult\", train = \"-\", test = \"-\" }\n\
-         [model]\nkind = \"mmoe\"\nexperts = 8\nexpert = [256, 128]\ntower = [64]\n",
+        "name = \"bench\"\n[samples]\nsource = { kind = \"adult\", train = \"-\", test = \"-\" }\n",
     );
+    write!(text, "[model]\n{model}")?;
     write!(text, "[train]\nepochs = 1\nbatch_size = {batch_size}\nlearning_rate = 0.001\nshuffle = false\n")?;
-    for task in ["a", "b"] {
-        write!(text, "[[task]]\nname = \"{task}\"\nlabel = \"label_{task}\"\n")?;
+    for (task, condition) in [("a", ""), ("b", condition_of_b)] {
+        write!(text, "[[task]]\nname = \"{task}\"\nlabel = \"label_{task}\"\n{condition}")?;
     }
     for (name, side) in fields {
         write!(
             text,
             "[[feature]]\nname = \"{name}\"\nside = \"{side}\"\nkind = \"categorical\"\ntype = \"int\"\n\
-             encoder = {{ kind = \"hash\", buckets = {buckets} }}\nembedding = 16\n"
+             encoder = {{ kind = \"hash\", buckets = {buckets} }}\nembedding = {WIDTH}\n"
         )?;
     }
     Ok(Recipe::parse(&text, "bench.toml")?)
