@@ -196,17 +196,53 @@ fn a_first_layer_over_both_levels_is_folded_before_it_is_split() {
 }
 
 #[test]
-fn calibrated_probabilities() {
-    for knots in [2, 7, 300] {
-        let mut graph = Graph::new();
-        let x = first_layer(&mut graph);
-        let logit = linear(&mut graph, "tower", x, 1);
-        let logit = graph.apply(Op::Squeeze, &[logit]).unwrap();
-        let [x, y] = ["knots", "heights"].map(|name| parameter(&mut graph, name, &[knots]));
-        let calibrated = graph.apply(Op::Calibrate, &[logit, x, y]).unwrap();
-        graph.output("calibrated", calibrated);
-        check(&graph);
-    }
+fn a_calibrated_tower() {
+    let mut graph = Graph::new();
+    let x = first_layer(&mut graph);
+    let logit = linear(&mut graph, "tower", x, 1);
+    let logit = graph.apply(Op::Squeeze, &[logit]).unwrap();
+    let [x, y] = ["knots", "heights"].map(|name| parameter(&mut graph, name, &[4]));
+    let calibrated = graph.apply(Op::Calibrate, &[logit, x, y]).unwrap();
+    graph.output("calibrated", calibrated);
+    check(&graph);
+}
+
+/// Hundreds of knots, some as close as 2⁻¹⁴, and probabilities below, on, between and above them. All
+/// are whole numbers by a power of two, which 32 bits hold exactly.
+#[test]
+fn calibrated_probabilities_are_within_a_millionth() {
+    let count = 500;
+    let steps = |index: usize| 1 + [0, 0, 13, 1, 40, 2, 0][index % 7];
+    let knots: Vec<f64> = (0..count)
+        .scan(700, |knot, index| {
+            *knot += steps(index);
+            Some(*knot as f64 / 16384.0)
+        })
+        .collect();
+    let heights: Vec<f64> = (0..count).map(|index| (index * index) as f64 / (count * count) as f64).collect();
+    let mut graph = Graph::new();
+    let p = graph.input("p", Fact::f32(Level::Candidate, &[]));
+    let nodes = ["knots", "heights"].map(|name| parameter(&mut graph, name, &[count]));
+    let calibrated = graph.apply(Op::Calibrate, &[p, nodes[0], nodes[1]]).unwrap();
+    graph.output("calibrated", calibrated);
+
+    let probabilities: Vec<f64> = (0..=8192).map(|index| f64::from(index) / 8192.0).collect();
+    let expected: Vec<f64> = probabilities
+        .iter()
+        .map(|p| match knots.partition_point(|knot| knot <= p) {
+            0 => heights[0],
+            next if next == count => heights[count - 1],
+            next => {
+                let share = (p - knots[next - 1]) / (knots[next] - knots[next - 1]);
+                heights[next - 1] + share * (heights[next] - heights[next - 1])
+            }
+        })
+        .collect();
+    let single = |values: &[f64]| values.iter().map(|value| *value as f32).collect::<Vec<f32>>();
+    let parameters =
+        BTreeMap::from([("knots".to_owned(), single(&knots)), ("heights".to_owned(), single(&heights))]);
+    let found = run(&graph, &parameters, &Values::from([("p".to_owned(), probabilities)]));
+    assert_close(&Values::from([("calibrated".to_owned(), expected)]), &found, 1e-6);
 }
 
 /// Target attention: a small network of query and key weighs each position.

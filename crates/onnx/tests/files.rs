@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gatefold_graph::{Fact, GradientOp, Graph, Init, Level, NodeId, Op, Parameter, passes};
-use gatefold_onnx::{ExportOptions, ExternalWeights, OnnxError, export};
+use gatefold_onnx::{ExportOptions, ExternalWeights, Folded, OnnxError, export, fold};
 use gatefold_proto::onnx::{
     GraphProto, ModelProto, TensorProto, ValueInfoProto, tensor_proto::DataLocation,
     tensor_shape_proto::dimension, type_proto,
@@ -336,6 +336,92 @@ fn what_cannot_be_written_is_refused_by_name() {
     let row = derivative.apply(Op::Gradient(GradientOp::Unsqueeze), &[x]).unwrap();
     derivative.output("row", row);
     check_refused(&derivative, &values, "(unsqueeze) has no ONNX form: a derivative is not served");
+}
+
+/// A layer over both levels with batch normalisation behind it.
+fn normalised() -> Graph {
+    let mut graph = Graph::new();
+    let user = graph.input("user", Fact::f32(Level::Candidate, &[2]));
+    let price = graph.input("price", Fact::f32(Level::Candidate, &[]));
+    let x = graph.apply(Op::Concat, &[user, price]).unwrap();
+    let first = linear(&mut graph, "first", x, 2);
+    let statistics = ["mean", "variance", "gamma", "beta"]
+        .map(|name| parameter(&mut graph, &format!("first.{name}"), &[2], false));
+    let normal =
+        graph.apply(Op::BatchNorm { epsilon: 1.0 }, &[&[first], statistics.as_slice()].concat()).unwrap();
+    graph.output("normal", normal);
+    graph
+}
+
+#[test]
+fn batch_normalisation_is_folded_into_the_layer_before_it() {
+    let plain = normalised();
+    let mut values: BTreeMap<String, Vec<f32>> = BTreeMap::from([
+        ("first.weight".into(), vec![1.0, 10.0, 2.0, 20.0, 3.0, 30.0]),
+        ("first.bias".into(), vec![5.0, -4.0]),
+        ("first.mean".into(), vec![1.0, 6.0]),
+        ("first.variance".into(), vec![3.0, 24.0]),
+        ("first.gamma".into(), vec![4.0, 1.0]),
+        ("first.beta".into(), vec![0.5, -0.5]),
+    ]);
+    let Folded { graph, values: folded } = fold(&plain, &|name| values.get(name).map(Vec::as_slice)).unwrap();
+    // The scales are 4/√(3 + 1) = 2 and 1/√(24 + 1) = 0.2; (5 − 1)·2 + 0.5 and (−4 − 6)·0.2 − 0.5.
+    let expected = BTreeMap::from([
+        ("first.weight.folded".to_owned(), vec![2.0, 2.0, 4.0, 4.0, 6.0, 6.0]),
+        ("first.bias.folded".to_owned(), vec![8.5, -2.5]),
+    ]);
+    assert_eq!(folded, expected);
+    let names: Vec<&str> = graph.parameters().iter().map(|parameter| parameter.name.as_str()).collect();
+    assert_eq!(names, ["first.weight.folded", "first.bias.folded"], "nothing else is left");
+    values.extend(folded);
+    for graph in [&graph, &split(&graph)] {
+        let (model, _, weights) = file(graph, &values);
+        let graph = check_structure(model, &weights);
+        assert!(count(&graph, "Gemm") > 0);
+        assert_eq!((count(&graph, "Mul"), count(&graph, "Add")), (0, 0));
+    }
+    let model = model();
+    assert_eq!(fold(&model, &|_| None).unwrap().graph.outputs().len(), model.outputs().len());
+}
+
+#[test]
+fn what_is_for_training_is_refused_by_name() {
+    let plain = normalised();
+    check_refused(
+        &plain,
+        &values_of(&plain),
+        "(batch-norm) has no ONNX form: fold it into the layer before it",
+    );
+    let error = fold(&plain, &|_| None).unwrap_err().to_string();
+    assert!(error.contains("parameter 'first.mean' has no values"), "{error}");
+
+    #[track_caller]
+    fn check(op: Op, of_constant: bool, message: &str) {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Fact::f32(Level::Candidate, &[2]));
+        let constant = parameter(&mut graph, "constant", &[2], false);
+        let seed = graph.input("seed", Fact::i32(Level::Constant, &[]));
+        let inputs: &[NodeId] = match op {
+            Op::Dropout { .. } => &[x, seed],
+            _ if of_constant => &[constant],
+            _ => &[x],
+        };
+        let value = graph.apply(op, inputs).unwrap();
+        graph.output("value", value);
+        check_refused(&graph, &values_of(&graph), message);
+    }
+    check(Op::Dropout { rate: 0.5, salt: 0 }, false, "(dropout) has no ONNX form: dropout is for training");
+    check(Op::MeanRows, false, "(mean-rows) has no ONNX form: a mean over rows is for training");
+    check(Op::SumSquares, true, "(sum-squares) has no ONNX form: a loss is not served");
+
+    let mut graph = Graph::new();
+    let x = graph.input("x", Fact::f32(Level::Candidate, &[]));
+    let [knots, heights] = ["knots", "heights"].map(|name| parameter(&mut graph, name, &[3], false));
+    let calibrated = graph.apply(Op::Calibrate, &[x, knots, heights]).unwrap();
+    graph.output("calibrated", calibrated);
+    let mut values = values_of(&graph);
+    values.insert("knots".into(), vec![0.25, 0.5, 0.5]);
+    check_refused(&graph, &values, "the knots 'knots' must increase strictly, found 0.5 after 0.5");
 }
 
 #[test]
