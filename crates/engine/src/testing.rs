@@ -126,6 +126,7 @@ pub(crate) fn manifest() -> BundleManifest {
         features: set.features,
         vocabularies: vec!["country".into()],
         metrics: BTreeMap::new(),
+        calibrations: Vec::new(),
         provenance: BTreeMap::new(),
         files: BTreeMap::new(),
     }

@@ -44,6 +44,25 @@ impl Parameters {
         Ok(Self { declared: declared.to_vec(), values })
     }
 
+    /// Takes in the parameters that `declared` has after these, with their first values.
+    ///
+    /// # Errors
+    /// Where `declared` does not begin with these.
+    pub fn extend(&mut self, declared: &[Parameter], seed: u64) -> Result<(), ExecError> {
+        for (index, own) in self.declared.iter().enumerate() {
+            if declared.get(index) != Some(own) {
+                let (expected, expected_len) = (own.name.clone(), len(own));
+                let found = declared.get(index).map_or("nothing".into(), |other| format!("`{}`", other.name));
+                return Err(ExecError::WrongParameter { index, expected, expected_len, found });
+            }
+        }
+        for parameter in &declared[self.declared.len()..] {
+            self.values.push(first_values(parameter, seed));
+            self.declared.push(parameter.clone());
+        }
+        Ok(())
+    }
+
     /// The declarations, by [`ParamId`].
     pub fn declared(&self) -> &[Parameter] {
         &self.declared
@@ -207,6 +226,19 @@ mod tests {
             expected.truncate(count);
             assert!(parameters.get(ParamId(0)) == expected, "{init:?}");
         }
+    }
+
+    #[test]
+    fn parameters_that_come_after_are_taken_in() {
+        let first = parameter("w", &[2], Init::Values(vec![1.0, 2.0]), false);
+        let more = parameter("v", &[], Init::Values(vec![3.0]), false);
+        let mut parameters = Parameters::initialise(std::slice::from_ref(&first), 1);
+        parameters.by_name_mut("w").unwrap()[0] = 7.0;
+        parameters.extend(&[first.clone(), more.clone()], 1).unwrap();
+        assert_eq!(parameters.by_name("w"), Some(&[7.0, 2.0][..]));
+        assert_eq!(parameters.by_name("v"), Some(&[3.0][..]));
+        let error = parameters.extend(&[more, first], 1).unwrap_err();
+        assert_eq!(error.to_string(), "parameter 0 must be `w` with 2 numbers, found `v`");
     }
 
     #[test]

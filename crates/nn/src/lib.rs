@@ -34,6 +34,7 @@
 //! Training has the inputs `label.<task>`, `weight.<task>` (of each row) and `loss_weight.<task>`,
 //! and the outputs `loss.<task>`, `loss.penalty` where there is one, and `loss`.
 
+mod calibration;
 mod experts;
 mod inputs;
 mod losses;
@@ -42,8 +43,10 @@ mod net;
 mod shared;
 mod statistics;
 
+use std::collections::BTreeMap;
+
 use gatefold_graph::{Graph, GraphError, NodeId, Op};
-use gatefold_schema::{ConfigError, Derived, FittedFeature, ModelConfig, Task};
+use gatefold_schema::{Calibrator, ConfigError, Derived, FittedFeature, ModelConfig, Task};
 
 pub use experts::Gate;
 use models::Head;
@@ -78,6 +81,12 @@ pub enum NnError {
         output: String,
         /// What is wrong and what to do.
         message: String,
+    },
+    /// A logistic calibration of an output that is no sigmoid.
+    #[error("task '{task}' has no logit to calibrate: use an isotonic calibration")]
+    NoLogit {
+        /// The task.
+        task: String,
     },
     /// The graph refused a node.
     #[error("the graph of the model does not fit together")]
@@ -131,7 +140,24 @@ pub fn forward(
     derived: &[Derived],
     model: &ModelConfig,
 ) -> Result<Graph, NnError> {
-    build(features, tasks, derived, model, false).map(|(net, _)| net.graph)
+    calibrated(features, tasks, derived, model, &BTreeMap::new())
+}
+
+/// The graph of [`forward`] with the outputs of these tasks calibrated; derived outputs multiply
+/// the calibrated factors. Its parameters are those of [`forward`], then the constants of the
+/// calibrators, which begin with their values: `calibration.<task>.scale` and `.shift`, or
+/// `calibration.<task>.scores` and `.rates`.
+///
+/// # Errors
+/// As [`forward`], and [`NnError::NoLogit`].
+pub fn calibrated(
+    features: &[FittedFeature],
+    tasks: &[Task],
+    derived: &[Derived],
+    model: &ModelConfig,
+    calibrators: &BTreeMap<String, Calibrator>,
+) -> Result<Graph, NnError> {
+    build(features, tasks, derived, model, false, calibrators).map(|(net, _)| net.graph)
 }
 
 /// The graph of [`forward`] in which every gate and every expert is an output too, for looking
@@ -145,7 +171,7 @@ pub fn forward_with_gates(
     derived: &[Derived],
     model: &ModelConfig,
 ) -> Result<(Graph, Vec<Gate>), NnError> {
-    let (mut net, _) = build(features, tasks, derived, model, false)?;
+    let (mut net, _) = build(features, tasks, derived, model, false, &BTreeMap::new())?;
     let gates = net.name_gates();
     Ok((net.graph, gates))
 }
@@ -166,7 +192,7 @@ pub fn training(
     derived: &[Derived],
     model: &ModelConfig,
 ) -> Result<Graph, NnError> {
-    let (mut net, heads) = build(features, tasks, derived, model, true)?;
+    let (mut net, heads) = build(features, tasks, derived, model, true, &BTreeMap::new())?;
     losses::append(&mut net, tasks, &heads)?;
     Ok(net.graph)
 }
@@ -177,9 +203,15 @@ fn build<'a>(
     derived: &[Derived],
     model: &'a ModelConfig,
     training: bool,
+    calibrators: &BTreeMap<String, Calibrator>,
 ) -> Result<(Net<'a>, Vec<Head>), NnError> {
     let mut net = Net::new(features, model, training)?;
-    let heads = models::heads(&mut net, tasks)?;
+    let mut heads = models::heads(&mut net, tasks)?;
+    for (task, head) in tasks.iter().zip(&mut heads) {
+        if let Some(calibrator) = calibrators.get(&task.name) {
+            head.output = calibration::calibrated(&mut net, &task.name, head.output, calibrator)?;
+        }
+    }
     for (task, head) in tasks.iter().zip(&heads) {
         net.graph.output(&task.name, head.output);
     }

@@ -6,12 +6,14 @@
 //! training, batch scoring and serving alike.
 //!
 //! - [`feature`]: what a feature is, how it is encoded, and the state its encoder was fitted to.
+//! - [`calibration`]: what makes a probability hold, and the record of it.
 //! - [`task`]: what is predicted, on which sample space, and what is derived from it.
 //! - [`recipe`]: the TOML file a person writes.
 //! - [`manifest`]: the JSON files that describe sample shards and model bundles.
 //! - [`request`]: one request's raw feature values as JSON.
 //! - [`strict`]: parsing that refuses unknown keys, naming the line and the nearest known key.
 
+pub mod calibration;
 pub mod feature;
 pub mod manifest;
 pub mod recipe;
@@ -19,6 +21,7 @@ pub mod request;
 pub mod strict;
 pub mod task;
 
+pub use calibration::{Calibration, CalibrationFigures, CalibrationMethod, Calibrator};
 pub use feature::{
     Encoder, EncoderSet, EncoderState, Feature, FittedFeature, Kind, Level, Side, ValueType, Vocabulary,
     VocabularyValues,

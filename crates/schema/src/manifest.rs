@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    calibration::Calibration,
     feature::{FittedFeature, Level},
     recipe::ModelConfig,
     request::JsonRequest,
@@ -110,6 +111,9 @@ pub struct BundleManifest {
     pub user_once: Option<GraphFile>,
     /// Metrics on validation at the time of publishing, such as `ctr auc`.
     pub metrics: BTreeMap<String, f64>,
+    /// The tasks whose outputs are calibrated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calibrations: Vec<Calibration>,
     /// Where the bundle comes from: recipe, seed, sample fingerprint, program version.
     pub provenance: BTreeMap<String, String>,
     /// Every other file of the bundle.

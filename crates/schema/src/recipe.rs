@@ -8,6 +8,7 @@ mod train;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    calibration::check_methods,
     feature::{Feature, check_features},
     strict::{ConfigError, from_toml},
     task::{Derived, Task, check_tasks},
@@ -62,6 +63,7 @@ impl Recipe {
         check_features(&self.features)?;
         check_tasks(&self.tasks, &self.derived)?;
         self.model.check(&self.tasks)?;
+        check_methods(&self.train.calibrate, &self.tasks, &self.model)?;
         self.train.check()
     }
 }

@@ -165,9 +165,9 @@ pub enum TrainError {
     /// A sample set that cannot be read.
     #[error("cannot read the samples")]
     Dataset(#[from] DatasetError),
-    /// A training graph without a loss.
-    #[error("the training graph has no output '{output}'")]
-    NoLoss {
+    /// A graph without an output that it should have.
+    #[error("the graph of the model has no output '{output}'")]
+    NoOutput {
         /// The output.
         output: String,
     },

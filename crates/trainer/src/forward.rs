@@ -1,10 +1,12 @@
 //! The trainer's own forward pass: the scores that every exported form must give.
 
+use std::collections::BTreeMap;
+
 use gatefold_dataset::{ReadOptions, Reader, Shards};
 use gatefold_exec::{Executor, InputValue, Parameters, Plan};
 use gatefold_features::{FeatureBatch, FeatureColumn};
 use gatefold_graph::{Graph, NodeId};
-use gatefold_schema::{EncoderSet, Level, Recipe};
+use gatefold_schema::{Calibrator, EncoderSet, Level, Recipe};
 
 use crate::error::TrainError;
 
@@ -31,9 +33,33 @@ impl Forward {
     /// # Errors
     /// When the model cannot be built or run.
     pub fn new(recipe: &Recipe, encoders: &EncoderSet, threads: usize) -> Result<Self, TrainError> {
-        let graph = gatefold_nn::forward(&encoders.features, &recipe.tasks, &recipe.derived, &recipe.model)?;
-        let outputs: Vec<NodeId> = graph.outputs().iter().map(|(_, node)| *node).collect();
-        let executor = Executor::new(Plan::compile(&graph, &outputs)?, threads)?;
+        Self::calibrated(recipe, encoders, &BTreeMap::new(), threads)
+    }
+
+    /// As [`Self::new`], with the outputs of these tasks calibrated.
+    ///
+    /// # Errors
+    /// When the model cannot be built or run.
+    pub fn calibrated(
+        recipe: &Recipe,
+        encoders: &EncoderSet,
+        calibrators: &BTreeMap<String, Calibrator>,
+        threads: usize,
+    ) -> Result<Self, TrainError> {
+        let Recipe { tasks, derived, model, .. } = recipe;
+        let graph = gatefold_nn::calibrated(&encoders.features, tasks, derived, model, calibrators)?;
+        let outputs = graph.outputs().iter().map(|(_, node)| *node).collect();
+        Self::with_targets(graph, outputs, encoders, threads)
+    }
+
+    /// Compiles a forward graph to values other than its outputs, which stand in their place.
+    pub(crate) fn with_targets(
+        graph: Graph,
+        targets: Vec<NodeId>,
+        encoders: &EncoderSet,
+        threads: usize,
+    ) -> Result<Self, TrainError> {
+        let executor = Executor::new(Plan::compile(&graph, &targets)?, threads)?;
         let features = encoders
             .features
             .iter()
@@ -42,7 +68,7 @@ impl Forward {
                 level: fitted.feature.side.level(),
             })
             .collect();
-        Ok(Self { graph, executor, outputs, features })
+        Ok(Self { graph, executor, outputs: targets, features })
     }
 
     /// The graph, every input at candidate level.

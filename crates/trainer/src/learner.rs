@@ -53,7 +53,7 @@ impl Learner {
     pub(crate) fn new(recipe: &Recipe, encoders: &EncoderSet, threads: usize) -> Result<Self, TrainError> {
         let mut graph = levels::training(recipe, encoders)?;
         let node = |name: &str| {
-            graph.output_named(name).ok_or_else(|| TrainError::NoLoss { output: name.to_owned() })
+            graph.output_named(name).ok_or_else(|| TrainError::NoOutput { output: name.to_owned() })
         };
         let loss = node(LOSS)?;
         let tasks: Vec<LearnedTask> = recipe

@@ -14,6 +14,7 @@
 //! - [`train`](mod@train): the loop. The same recipe, data and seed give the same parameters, bit by bit, for
 //!   any number of threads.
 //! - [`evaluation`]: every figure of each output on its own sample space.
+//! - [`calibration`]: probabilities made to hold on validation.
 //! - [`publish`](mod@publish): export, proof, bundle.
 //! - [`progress`]: what the caller hears meanwhile, and how it can stop the training.
 //!
@@ -21,6 +22,7 @@
 //! `gatefold-nn`, `gatefold-exec` and `gatefold-metrics`.
 
 pub mod batches;
+pub mod calibration;
 pub mod data;
 mod error;
 pub mod evaluation;

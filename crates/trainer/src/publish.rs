@@ -16,6 +16,7 @@ use gatefold_schema::{
 };
 
 use crate::{
+    calibration,
     data::TrainingData,
     error::TrainError,
     forward::Forward,
@@ -60,7 +61,8 @@ pub fn publish(
     progress: &mut dyn Progress,
 ) -> Result<Published, TrainError> {
     let failed = |source| TrainError::Bundle { path: model_folder.to_owned(), source };
-    let mut forward = Forward::new(recipe, &data.encoders, 1)?;
+    let calibrators = calibration::calibrators(&trained.calibrations);
+    let mut forward = Forward::calibrated(recipe, &data.encoders, &calibrators, 1)?;
     let golden = golden_requests(data, trained, &mut forward)?;
 
     let folded = fold(forward.graph(), &|name| trained.parameters.by_name(name))?;
@@ -206,6 +208,7 @@ fn manifest(recipe: &Recipe, data: &TrainingData, trained: &Trained, has_user_on
         plain: graph(PLAIN_FILE, false),
         user_once: has_user_once.then(|| graph(USER_ONCE_FILE, true)),
         metrics: trained.evaluation.by_name(),
+        calibrations: trained.calibrations.clone(),
         provenance: provenance.map(|(name, value)| (name.to_owned(), value)).into(),
         files: BTreeMap::new(),
     }

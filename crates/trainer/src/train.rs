@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use gatefold_exec::Parameters;
 use gatefold_metrics::FigureOptions;
-use gatefold_schema::Recipe;
+use gatefold_schema::{Calibration, Recipe};
 
 use crate::{
     batches::BatchSource,
@@ -32,6 +32,8 @@ pub struct Trained {
     pub evaluation: Evaluation,
     /// How the training went.
     pub report: TrainReport,
+    /// The tasks whose outputs [`crate::calibration::fit`] has calibrated.
+    pub calibrations: Vec<Calibration>,
 }
 
 /// How a training went.
@@ -124,6 +126,7 @@ pub fn train(
     Ok(Trained {
         parameters: best.parameters,
         evaluation: best.evaluation,
+        calibrations: Vec::new(),
         report: TrainReport {
             steps: step,
             best_step: best.step,

@@ -280,6 +280,7 @@ fn manifest() -> BundleManifest {
         features,
         vocabularies: vec!["history".into()],
         metrics: BTreeMap::new(),
+        calibrations: Vec::new(),
         provenance: BTreeMap::new(),
         files: BTreeMap::new(),
     }

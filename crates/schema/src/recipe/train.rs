@@ -1,8 +1,10 @@
 //! The training loop: `[train]`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::strict::ConfigError;
+use crate::{calibration::CalibrationMethod, strict::ConfigError};
 
 /// The training loop.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +31,9 @@ pub struct TrainConfig {
     /// Whether a batch is made of whole requests (about `batch_size` rows), so that what depends on
     /// user and context alone is computed once a request.
     pub request_batches: bool,
+    /// How each task's output is calibrated on validation after training; not at all unless given.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub calibrate: BTreeMap<String, CalibrationMethod>,
 }
 
 impl Default for TrainConfig {
@@ -43,6 +48,7 @@ impl Default for TrainConfig {
             patience: 0,
             shuffle: true,
             request_batches: false,
+            calibrate: BTreeMap::new(),
         }
     }
 }

@@ -145,6 +145,7 @@ pub(crate) fn publish(models: &Path, name: &str, offset: f32) {
         plain,
         user_once: None,
         metrics: BTreeMap::new(),
+        calibrations: Vec::new(),
         provenance: BTreeMap::new(),
         files: BTreeMap::new(),
     };

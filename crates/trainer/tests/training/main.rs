@@ -1,5 +1,6 @@
 //! Training and publishing on a small set whose rule is known.
 
+mod calibration;
 mod parts;
 mod tiny;
 
