@@ -6,8 +6,10 @@ use anyhow::{Context, Result};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use gatefold_dataset::SampleSet;
 use gatefold_metrics::Metric;
-use gatefold_schema::{ModelKind, Recipe};
-use gatefold_trainer::{Event, OutputEvaluation, Progress, TrainOptions, TrainingData, publish, train};
+use gatefold_schema::{Calibration, CalibrationMethod, ModelKind, Recipe};
+use gatefold_trainer::{
+    Event, OutputEvaluation, Progress, TrainOptions, TrainingData, calibration, publish, train,
+};
 use indicatif::ProgressBar;
 use serde_json::json;
 
@@ -71,9 +73,10 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
 
     let data = TrainingData::load(&recipe, &samples)
         .with_context(|| format!("cannot use the samples in {}", args.samples.display()))?;
-    let trained = train(&recipe, &data, &TrainOptions { threads }, &mut progress).with_context(|| {
+    let mut trained = train(&recipe, &data, &TrainOptions { threads }, &mut progress).with_context(|| {
         format!("cannot train {} with {}", recipe.model.kind.name(), args.recipe.display())
     })?;
+    calibration::fit(&recipe, &data, threads, &mut trained).context("cannot calibrate the model")?;
     let published = publish(&recipe, &data, &trained, &args.out, &loader, &mut progress)
         .with_context(|| format!("cannot publish into {}", args.out.display()))?;
 
@@ -91,6 +94,7 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
             "samples_per_second": report.samples_per_second,
             "seconds": report.seconds,
             "validation": validation,
+            "calibrations": trained.calibrations,
         }));
     }
     let shown = [Metric::Auc, Metric::Gauc, Metric::LogLoss, Metric::Pcoc, Metric::Ece];
@@ -104,7 +108,8 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
         table.add_row([output.title(), output.figures.rows.to_string()].into_iter().chain(values));
     }
     console.print(&format!(
-        "{table}\n{} steps, {:.0} samples/s, {:.1} s; validation figures are those of step {}\n{}",
+        "{table}\n{}{} steps, {:.0} samples/s, {:.1} s; validation figures are those of step {}\n{}",
+        calibration_table(&trained.calibrations),
         report.steps,
         report.samples_per_second,
         report.seconds,
@@ -117,6 +122,22 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
 fn figures(output: &OutputEvaluation) -> BTreeMap<&'static str, f64> {
     let named = |metric: Metric| Some((metric.name(), output.figures.get(metric)?));
     Metric::ALL.into_iter().filter_map(named).collect()
+}
+
+/// What calibration changed on validation; nothing where nothing is calibrated.
+fn calibration_table(calibrations: &[Calibration]) -> String {
+    if calibrations.is_empty() {
+        return String::new();
+    }
+    let header = ["calibrated on validation", "by", "ECE", "after", "PCOC", "after", "log loss", "after"];
+    let mut table = table(header.map(str::to_owned).into());
+    for Calibration { task, method, before, after, .. } in calibrations {
+        let method = method.map_or("sampling rate", CalibrationMethod::name);
+        let figures = [[before.ece, after.ece], [before.pcoc, after.pcoc], [before.log_loss, after.log_loss]];
+        let figures = figures.as_flattened().iter().map(|value| format!("{value:.4}"));
+        table.add_row([task.clone(), method.to_owned()].into_iter().chain(figures));
+    }
+    format!("\n{table}\n\n")
 }
 
 /// The recipe, with what the command line changes in it.
