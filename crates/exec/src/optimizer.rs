@@ -220,8 +220,17 @@ impl Optimizer {
                 state: std::array::from_fn(|_| state.next().unwrap_or_default()),
             };
             match view {
-                View::Dense(gradient) => rows.dense_tasks(update, gradient, &mut tasks),
-                View::Rows(touched) => rows.table_tasks(update, touched, &mut tasks),
+                View::Dense(gradient) => {
+                    assert!(
+                        !table && gradient.len() == rows.values.numbers.len(),
+                        "gradient {index} does not fit"
+                    );
+                    rows.dense_tasks(update, gradient, &mut tasks);
+                }
+                View::Rows(touched) => {
+                    assert!(*table && touched.width == width, "gradient {index} does not fit");
+                    rows.table_tasks(update, touched, &mut tasks);
+                }
             }
         }
         executor.pool().install(|| tasks.into_par_iter().for_each(wide::run));
@@ -242,7 +251,7 @@ impl Optimizer {
                 declared.get(index).map(|parameter| (parameter.name.clone(), parameters::len(parameter)))
             };
             if of(&self.declared) != of(found) {
-                let (expected, expected_len) = of(&self.declared).unwrap_or_default();
+                let (expected, expected_len) = of(&self.declared).unwrap_or(("nothing more".into(), 0));
                 let found =
                     of(found).map_or("nothing".into(), |(name, len)| format!("`{name}` with {len} numbers"));
                 return Err(ExecError::WrongParameter { index, expected, expected_len, found });

@@ -123,3 +123,64 @@ impl Work for UpdateTask<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{optimizer::OptimizerConfig, wide};
+
+    const WIDTH: usize = 21;
+    const ROWS: usize = 40;
+
+    /// Deterministic numbers in ±1.
+    fn numbers(count: usize, seed: u32) -> Vec<f32> {
+        let hash = |place: u32| (place ^ seed).wrapping_mul(2_654_435_761).wrapping_mul(place | 1);
+        (0..count as u32).map(|place| hash(place) as f32 / (1_u32 << 31) as f32 - 1.0).collect()
+    }
+
+    /// Values and state after a step, by the given way to run a task.
+    fn step(config: &OptimizerConfig, is_table: bool, run: fn(UpdateTask<'_>)) -> [Vec<f32>; 3] {
+        let update = Update::new(config, is_table, 3, 0.5, 0.75, 0.01);
+        let state_width = if update.is_by_row() { 1 } else { WIDTH };
+        let mut arrays = [numbers(ROWS * WIDTH, 1), numbers(ROWS * WIDTH, 2), numbers(ROWS * WIDTH, 3)];
+        arrays[1..].iter_mut().flatten().for_each(|number| *number = number.abs());
+        let [values, a, b] = arrays.each_mut().map(Vec::as_mut_slice);
+        let [a, b] = [a, b].map(|numbers| Array { numbers, width: state_width });
+        let rows = Rows { values: Array { numbers: values, width: WIDTH }, state: [a, b] };
+        let (mut tasks, gradient) = (Vec::new(), numbers(ROWS * WIDTH, 4));
+        let codes: Vec<u32> = (1..ROWS as u32).step_by(2).collect();
+        let touched = TouchedRows { width: WIDTH, rows: gradient[..codes.len() * WIDTH].to_vec(), codes };
+        match is_table {
+            true => rows.table_tasks(update, &touched, &mut tasks),
+            false => rows.dense_tasks(update, &gradient, &mut tasks),
+        }
+        tasks.into_iter().for_each(run);
+        arrays
+    }
+
+    /// What the processor's widest vectors compute has the bits of the plain build.
+    #[test]
+    fn wide_vectors_change_no_bit() {
+        for config in [
+            OptimizerConfig::sgd(0.1),
+            OptimizerConfig::Sgd { learning_rate: 0.1, momentum: 0.9 },
+            OptimizerConfig::adam(0.1),
+            OptimizerConfig::adam_w(0.1),
+            OptimizerConfig::adagrad(0.1),
+            OptimizerConfig::rowwise_adagrad(0.1),
+            OptimizerConfig::Ftrl { learning_rate: 0.1, beta: 1.0, l1: 0.1, l2: 0.1 },
+        ] {
+            for is_table in [false, true] {
+                let bits = |arrays: [Vec<f32>; 3]| {
+                    arrays.map(|array| array.into_iter().map(f32::to_bits).collect::<Vec<u32>>())
+                };
+                let plain = bits(step(&config, is_table, |task| task.run()));
+                assert_eq!(
+                    plain,
+                    bits(step(&config, is_table, |task| wide::run(task))),
+                    "{config:?}, table: {is_table}"
+                );
+            }
+        }
+    }
+}

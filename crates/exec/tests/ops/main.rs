@@ -8,6 +8,7 @@ mod gradient;
 mod model;
 mod normalization;
 mod optimizer;
+mod optimizer_golden;
 mod plan;
 mod refusal;
 mod sequence;

@@ -1,4 +1,5 @@
-//! Adam against its definition, computed naively in `f64`.
+//! Adam against its definition, computed naively in `f64`, on lookups that share a table; and what
+//! holds for every optimizer. Their formulas are checked in `optimizer_golden`.
 
 use gatefold_exec::{
     Executor, GradientOptions, InputValue, Optimizer, OptimizerConfig, Parameters, StateArray,
@@ -119,23 +120,103 @@ fn check_steps(table_rate: f32) {
     assert_eq!(adam.state().next(), Some(("steps".to_owned(), StateArray::U64(&[6, 6, 6][..]))));
 }
 
+/// Every optimizer once.
+fn all() -> [OptimizerConfig; 7] {
+    [
+        OptimizerConfig::sgd(0.01),
+        OptimizerConfig::Sgd { learning_rate: 0.01, momentum: 0.9 },
+        OptimizerConfig::adam(0.01),
+        OptimizerConfig::adam_w(0.01),
+        OptimizerConfig::adagrad(0.01),
+        OptimizerConfig::rowwise_adagrad(0.01),
+        OptimizerConfig::Ftrl { learning_rate: 0.01, beta: 1.0, l1: 0.01, l2: 0.1 },
+    ]
+}
+
+/// As in alternate training: the loss of one task moves neither the other's tower nor its state.
 #[test]
-fn any_number_of_threads_gives_the_same_bits() {
-    let train = |threads: usize| -> (Parameters, Vec<(String, Vec<u8>)>) {
-        let (first, gradients) = model(0, 900);
-        let mut executor = executor(&first, &gradients, threads);
-        let (mut parameters, mut adam) =
-            (first.parameters(), optimizer(&first, &OptimizerConfig::adam(0.01)));
-        for seed in 0..4 {
-            let (batch, _) = model(seed, 900);
-            batch.run(&mut executor, &parameters);
-            adam.step(&mut parameters, &gradients, &executor, &batch.inputs(), 1.0).unwrap();
+fn parameters_without_a_gradient_stay_as_they_are() {
+    let mut model = Model::new(4, 1, 30);
+    let (x, _) = (model.rows(Level::Candidate, 4), model.rows(Level::Candidate, 3));
+    let _other_tower = model.parameter(&[4, 1]);
+    let loss = model.loss_of_rows(x);
+    let gradients = differentiate(&mut model.graph, loss).unwrap();
+    let mut executor = model.executor(&gradients.targets(), 2);
+    for config in all() {
+        let options = GradientOptions { l2: 0.1, embedding_l2: 0.1, ..GradientOptions::default() };
+        let mut optimizer = Optimizer::new(model.graph.parameters(), &config, &config, options).unwrap();
+        let mut parameters = model.parameters();
+        model.run(&mut executor, &parameters);
+        optimizer.step(&mut parameters, &gradients, &executor, &model.inputs(), 1.0).unwrap();
+        for (index, is_trained) in [true, false, false, true].into_iter().enumerate() {
+            let moved = parameters.get(ParamId(index)) != model.values[index];
+            assert_eq!(moved, is_trained, "parameter {index}, {config:?}");
+            let prefix = format!("parameter {index}.");
+            for (name, bytes) in state(&optimizer).iter().filter(|(name, _)| name.starts_with(&prefix)) {
+                assert_eq!(bytes.iter().any(|byte| *byte != 0), is_trained, "{name}, {config:?}");
+            }
         }
-        (parameters, state(&adam))
+        assert_eq!(optimizer.state().next(), Some(("steps".to_owned(), StateArray::U64(&[1, 0, 0, 1][..]))));
+    }
+}
+
+#[test]
+fn settings_that_no_training_can_have_are_refused() {
+    let adam = OptimizerConfig::adam(0.1);
+    let refuse = |dense: &OptimizerConfig, tables: &OptimizerConfig, options: GradientOptions| {
+        Optimizer::new(&[], dense, tables, options).unwrap_err().to_string()
     };
-    let expected = train(1);
-    assert_eq!(train(2), expected);
-    assert_eq!(train(5), expected);
+    let none = GradientOptions::default();
+    assert_eq!(
+        refuse(&OptimizerConfig::sgd(0.0), &adam, none),
+        "optimizer: learning_rate must be above 0, found 0"
+    );
+    let momentum = OptimizerConfig::Sgd { learning_rate: 0.1, momentum: 1.0 };
+    assert_eq!(
+        refuse(&adam, &momentum, none),
+        "embedding optimizer: momentum must be at least 0 and below 1, found 1"
+    );
+    assert_eq!(
+        refuse(&adam, &adam, GradientOptions { clip_norm: Some(f32::NAN), ..none }),
+        "gradients: clip_norm must be above 0, found NaN"
+    );
+    assert_eq!(
+        refuse(&adam, &adam, GradientOptions { embedding_l2: -1.0, ..none }),
+        "gradients: embedding_l2 must be at least 0, found -1"
+    );
+}
+
+/// Where gradients are clipped, one that is not finite would spoil every parameter.
+#[test]
+fn gradients_without_a_norm_change_nothing() {
+    let (model, gradients) = model(0, 20);
+    let mut executor = executor(&model, &gradients, 1);
+    let start = model.parameters();
+    let mut broken = start.clone();
+    broken.get_mut(ParamId(2))[0] = f32::INFINITY;
+    model.run(&mut executor, &broken);
+    let adam = OptimizerConfig::adam(0.01);
+    let options = GradientOptions { clip_norm: Some(1.0), ..GradientOptions::default() };
+    let mut optimizer = Optimizer::new(model.graph.parameters(), &adam, &adam, options).unwrap();
+    let (mut parameters, before) = (start.clone(), state(&optimizer));
+    let step = optimizer.step(&mut parameters, &gradients, &executor, &model.inputs(), 1.0);
+    let message = step.unwrap_err().to_string();
+    assert!(message.starts_with("the norm of the gradients is NaN: "), "{message}");
+    assert_eq!((parameters, state(&optimizer)), (start, before));
+}
+
+#[test]
+fn other_parameters_are_refused() {
+    let (model, gradients) = model(0, 20);
+    let mut executor = executor(&model, &gradients, 1);
+    let mut parameters = model.parameters();
+    model.run(&mut executor, &parameters);
+    let adam = OptimizerConfig::adam(0.01);
+    let declared = &model.graph.parameters()[..2];
+    let mut optimizer = Optimizer::new(declared, &adam, &adam, GradientOptions::default()).unwrap();
+    let step = optimizer.step(&mut parameters, &gradients, &executor, &model.inputs(), 1.0);
+    let expected = "parameter 2 must be `nothing more` with 0 numbers, found `parameter 2` with 4000 numbers";
+    assert_eq!(step.unwrap_err().to_string(), expected);
 }
 
 #[test]
