@@ -1,4 +1,4 @@
-"""Writes `tests/golden/optimizers.json`, which the tests of `crates/exec` read.
+"""Writes `crates/exec/tests/golden/optimizers.json`, which the tests of `crates/exec` read.
 
 A dense matrix and a table make five steps with each optimizer, in double precision, on the same
 gradients. The optimizers are those of PyTorch where PyTorch has them (its sparse gradients for the
@@ -13,7 +13,7 @@ import pathlib
 import numpy
 import torch
 
-FILE = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden" / "optimizers.json"
+FILE = pathlib.Path(__file__).resolve().parents[2] / "crates/exec/tests/golden/optimizers.json"
 STEPS, LOOKUPS = 5, 8
 # A width beyond the 16 numbers that the kernels take at a time.
 DENSE, TABLE = (3, 19), (7, 19)

@@ -192,7 +192,7 @@ impl Given {
 }
 
 fn golden() -> Golden {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/optimizers.json");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/optimizers.json");
     serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
 }
 
