@@ -25,9 +25,12 @@ def load(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
     if not manifest.get("model"):
         sys.exit(f"{folder}: the manifest describes no model: only bundles that Gatefold trained can be loaded")
-    model = Model(manifest["features"], manifest["tasks"], manifest["derived"], manifest["model"])
+    configuration = manifest["model"]
+    if configuration.get("normalization") == "batch":  # folded into the layers of what is served
+        configuration = {**configuration, "normalization": "none"}
+    model = Model(manifest["features"], manifest["tasks"], manifest["derived"], configuration)
     graph = onnx.load(folder / manifest["plain"]["file"]).graph
-    initializers = {tensor.name: tensor for tensor in graph.initializer}
+    initializers = {tensor.name.removesuffix(".folded"): tensor for tensor in graph.initializer}
     missing = sorted(set(model.by_name()) - set(initializers))
     if missing:
         sys.exit(f"{folder}: the graph has no initializers {missing}")

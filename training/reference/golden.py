@@ -51,6 +51,13 @@ FEATURES = [
     numeric("price", "item"),
     coded("hour", "context", "categorical", 3, 4),
 ]
+# A sequence of every kind of pooling, on the user's side and on the candidate's.
+POOLED = FEATURES + [
+    coded("sum", "user", "sequence", 4, 9, table="item", max_len=4, pooling="sum"),
+    coded("max", "item", "sequence", 3, 5, max_len=4, pooling="max"),
+    coded("attention", "user", "sequence", 4, 9, table="item", max_len=6, pooling="attention", query="item_id"),
+    coded("gru", "user", "sequence", 3, 7, max_len=5, pooling="gru"),
+]
 TASKS = [
     {"name": "ctr", "label": "click"},
     {"name": "cvr", "label": "conversion", "given": "ctr", "weight": 0.5},
@@ -95,6 +102,11 @@ for activation in ["leaky-relu", "elu", "gelu", "silu", "tanh"]:
     CASES[activation] = {"model": {"kind": "shared-bottom", "activation": activation}}
 CASES["batch-norm"] = {"model": {"kind": "mmoe", "normalization": "batch"}}
 CASES["layer-norm"] = {"model": {"kind": "cgc", "normalization": "layer", "activation": "gelu"}}
+CASES["pooling"] = {"features": POOLED, "model": {"kind": "mmoe", "attention": [5, 3]}}
+CASES["pooling-single-task"] = {
+    "features": POOLED,
+    "model": {"kind": "single-task", "attention": [], "activation": "silu", "bottom": [5]},
+}
 CASES["ple-3-levels"] = {"model": {"kind": "ple", "levels": 3, "expert": [5], "gate": [], "experts": 1, "task_experts": 1}}
 
 

@@ -8,7 +8,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use gatefold_proto::ranking::v1 as api;
 use gatefold_samples::RawTable;
 use gatefold_schema::{
-    Encoder, EncoderSet, EncoderState, Feature, FittedFeature, JsonRequest, Kind, Side, ValueType, strict,
+    Encoder, EncoderSet, EncoderState, Feature, FittedFeature, JsonRequest, Kind, Pooling, Side, ValueType,
+    strict,
 };
 use gatefold_server::client::{self, Client, Refused};
 use serde_json::{Value, json};
@@ -156,6 +157,8 @@ fn declared(model: &api::Model) -> EncoderSet {
             embedding: None,
             table: None,
             max_len: feature.sequence.then_some(feature.max_len as usize),
+            pooling: Pooling::Mean,
+            query: None,
         };
         FittedFeature { feature, state: EncoderState::Stateless }
     };

@@ -12,8 +12,8 @@ use std::{
 use gatefold_features::{FeatureBatch, FeatureColumn};
 use gatefold_schema::{
     BundleManifest, Derived, Encoder, EncoderSet, EncoderState, Feature, FittedFeature, Golden,
-    GoldenRequest, GraphFile, GraphInput, JsonRequest, Kind, Loss, Side, Task, ValueType, Vocabulary,
-    VocabularyValues, manifest::BUNDLE_FORMAT, task,
+    GoldenRequest, GraphFile, GraphInput, JsonRequest, Kind, Loss, Pooling, Side, Task, ValueType,
+    Vocabulary, VocabularyValues, manifest::BUNDLE_FORMAT, task,
 };
 
 use crate::{Backend, BackendError, BackendLoader, Bundle, BundleWriter, GraphForm};
@@ -34,6 +34,8 @@ fn numeric(name: &str, side: Side) -> FittedFeature {
             embedding: None,
             table: None,
             max_len: None,
+            pooling: Pooling::Mean,
+            query: None,
         },
         state: EncoderState::Stateless,
     }

@@ -1,7 +1,9 @@
 //! From features to rows of numbers.
 
-use gatefold_graph::{Fact, Graph, Init, Level, NodeId, Op, Parameter};
-use gatefold_schema::{FittedFeature, Kind, Level as FeatureLevel};
+use std::collections::BTreeMap;
+
+use gatefold_graph::{Fact, Graph, Init, Level, NodeId, Op, Parameter, Pool};
+use gatefold_schema::{FittedFeature, Kind, Level as FeatureLevel, Pooling};
 
 use crate::{NnError, net::Net};
 
@@ -20,9 +22,9 @@ pub(crate) fn declare(graph: &mut Graph, fitted: &FittedFeature) -> NodeId {
 }
 
 impl Net<'_> {
-    /// The features as rows of numbers, from the tables `embedding.<table>`: the request-level
-    /// features in schema order, then the candidate-level ones, end to end. A code becomes its row
-    /// of the table, a sequence the mean of its codes' rows, a number stays one column.
+    /// The features as rows of numbers, from the tables `embedding.<table>`: those that depend on
+    /// the request alone in schema order, then the others, end to end. A code becomes its row of
+    /// the table, a sequence is pooled, a number stays one column.
     pub(crate) fn rows(&mut self) -> Result<NodeId, NnError> {
         self.rows_from("embedding")
     }
@@ -33,33 +35,57 @@ impl Net<'_> {
     }
 
     fn rows_from(&mut self, prefix: &str) -> Result<NodeId, NnError> {
-        let mut request = Vec::new();
-        let mut candidate = Vec::new();
-        for (index, fitted) in self.features.iter().enumerate() {
-            let input = self.inputs[index];
-            let op = match fitted.feature.kind {
-                Kind::Categorical => Some(Op::Lookup),
-                Kind::Sequence => Some(Op::LookupMean),
-                Kind::Numeric => None,
-            };
-            let value = match op {
-                Some(op) => {
-                    let table = self.table(prefix, fitted)?;
-                    self.apply(op, &[table, input])?
-                }
-                None => input,
-            };
-            match fitted.feature.side.level() {
-                FeatureLevel::Request => request.push(value),
-                FeatureLevel::Candidate => candidate.push(value),
-            }
+        let features = self.features;
+        let depends_on_request_alone = |index: &usize| {
+            let feature = &features[*index].feature;
+            feature.side.level() == FeatureLevel::Request && feature.pooling != Pooling::Attention
+        };
+        let (request, candidate): (Vec<usize>, Vec<usize>) =
+            (0..features.len()).partition(depends_on_request_alone);
+        let mut values = BTreeMap::new();
+        for index in 0..features.len() {
+            self.value(prefix, index, &mut values)?;
         }
-        request.append(&mut candidate);
-        self.apply(Op::Concat, &request)
+        let rows: Vec<NodeId> = [request, candidate].concat().iter().map(|index| values[index]).collect();
+        self.apply(Op::Concat, &rows)
+    }
+
+    /// A feature as rows of numbers; those that are there already are in `values`.
+    fn value(
+        &mut self,
+        prefix: &str,
+        index: usize,
+        values: &mut BTreeMap<usize, NodeId>,
+    ) -> Result<NodeId, NnError> {
+        if let Some(value) = values.get(&index) {
+            return Ok(*value);
+        }
+        let (fitted, input) = (&self.features[index], self.inputs[index]);
+        let value = match (fitted.feature.kind, fitted.feature.pooling) {
+            (Kind::Numeric, _) => input,
+            (Kind::Categorical, _) => {
+                let table = self.table(prefix, fitted)?;
+                self.apply(Op::Lookup, &[table, input])?
+            }
+            (Kind::Sequence, Pooling::Mean) => {
+                let table = self.table(prefix, fitted)?;
+                self.apply(Op::LookupMean, &[table, input])?
+            }
+            (Kind::Sequence, Pooling::Sum) => self.pool(prefix, index, Pool::Sum)?,
+            (Kind::Sequence, Pooling::Max) => self.pool(prefix, index, Pool::Max)?,
+            (Kind::Sequence, Pooling::Gru) => self.last_state(prefix, index)?,
+            (Kind::Sequence, Pooling::Attention) => {
+                let query = self.query_of(index)?;
+                let query = self.value(prefix, query, values)?;
+                self.attend(prefix, index, query)?
+            }
+        };
+        values.insert(index, value);
+        Ok(value)
     }
 
     /// The table that a feature reads; features that name the same table share it.
-    fn table(&mut self, prefix: &str, fitted: &FittedFeature) -> Result<NodeId, NnError> {
+    pub(crate) fn table(&mut self, prefix: &str, fitted: &FittedFeature) -> Result<NodeId, NnError> {
         let feature = &fitted.feature;
         let fail = |message: String| NnError::Feature { feature: feature.name.clone(), message };
         let rows = fitted.code_count().ok_or_else(|| {

@@ -8,6 +8,7 @@
 //!
 //! - `net`: a model under construction; linear and hidden layers, towers.
 //! - `inputs`: from features to the rows that every model reads.
+//! - `pooling`: sequences that become one row.
 //! - `experts`: experts and the gates that mix them.
 //! - `models`: one file a model, with its paper.
 //! - `losses`: one loss for each task and their weighted sum.
@@ -20,6 +21,7 @@
 //! | name | what |
 //! |---|---|
 //! | `embedding.<table>` | an embedding table; `embedding.<task>.<table>` where a task has its own |
+//! | `pooling.<feature>` | the activation unit or the recurrent unit that pools a sequence |
 //! | `tower.<task>` | the part of a task's network that ends in its output |
 //! | `bottom`, `bottom.<task>` | the hidden layers below it, shared or a task's own |
 //! | `stitch.<task>.<i>` | a task's combination of all tasks' activations after layer `i` |
@@ -40,6 +42,7 @@ mod inputs;
 mod losses;
 mod models;
 mod net;
+mod pooling;
 mod shared;
 mod statistics;
 

@@ -83,10 +83,10 @@ impl<'a> Net<'a> {
         Ok(self.graph.apply(op, inputs)?)
     }
 
-    /// `x·W + b`: `[in]` → `[outputs]`, with parameters `<name>.weight` (Glorot and Bengio, 2010)
+    /// `x·W + b`: `[.., in]` → `[.., outputs]`, with parameters `<name>.weight` (Glorot and Bengio, 2010)
     /// and `<name>.bias` (zeros).
     pub(crate) fn linear(&mut self, name: &str, x: NodeId, outputs: usize) -> Result<NodeId, NnError> {
-        let inputs = self.graph.fact(x).row_len();
+        let inputs = self.graph.fact(x).dims.last().copied().unwrap_or(1);
         let weight = self.parameter(format!("{name}.weight"), &[inputs, outputs], Init::GlorotUniform);
         let bias = self.parameter(format!("{name}.bias"), &[outputs], Init::Zeros);
         let product = self.apply(Op::MatMul, &[x, weight])?;
@@ -136,7 +136,7 @@ impl<'a> Net<'a> {
         self.apply(op, &[x, seed])
     }
 
-    fn activate(&mut self, x: NodeId) -> Result<NodeId, NnError> {
+    pub(crate) fn activate(&mut self, x: NodeId) -> Result<NodeId, NnError> {
         let op = match self.model.activation {
             Activation::Relu => Op::Relu,
             Activation::LeakyRelu => Op::Activation(graph::Activation::LeakyRelu(LEAKY_SLOPE)),

@@ -9,8 +9,8 @@ use anyhow::Context as _;
 use gatefold_graph::passes;
 use gatefold_onnx::{ExportOptions, ExternalWeights, export};
 use gatefold_schema::{
-    Derived, Encoder, EncoderState, Feature, FittedFeature, Kind, Loss, ModelConfig, ModelKind, Side, Task,
-    ValueType,
+    Derived, Encoder, EncoderState, Feature, FittedFeature, Kind, Loss, ModelConfig, ModelKind, Pooling,
+    Side, Task, ValueType,
 };
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -66,6 +66,8 @@ fn field(index: usize, side: Side) -> FittedFeature {
         embedding: Some(16),
         table: None,
         max_len: None,
+        pooling: Pooling::Mean,
+        query: None,
     };
     FittedFeature { feature, state: EncoderState::Stateless }
 }

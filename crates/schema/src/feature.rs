@@ -1,10 +1,13 @@
 //! Features: their side, kind, encoder, and the state an encoder is fitted to.
 
+mod check;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{FIRST_VALUE_CODE, strict::ConfigError};
+pub use check::check_features;
 
 /// Where a feature's value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -55,8 +58,33 @@ pub enum Kind {
     Categorical,
     /// One number a row.
     Numeric,
-    /// Up to `max_len` codes a row, looked up and averaged.
+    /// Up to `max_len` codes a row, looked up and pooled.
     Sequence,
+}
+
+/// How the embeddings of a sequence become one. Padded positions do not count; where there is no
+/// other, the result is zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pooling {
+    /// Their mean.
+    #[default]
+    Mean,
+    /// Their sum.
+    Sum,
+    /// The largest of each column.
+    Max,
+    /// Their sum by weights from an activation unit that compares each with the candidate: target
+    /// attention (Zhou et al., KDD 2018).
+    Attention,
+    /// The last state of a gated recurrent unit (Cho et al., 2014).
+    Gru,
+}
+
+impl Pooling {
+    fn is_default(&self) -> bool {
+        *self == Pooling::default()
+    }
 }
 
 /// The type of a feature's raw values.
@@ -143,9 +171,22 @@ pub struct Feature {
     /// Longest sequence kept; required for sequences.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_len: Option<usize>,
+    /// How the embeddings of a sequence become one.
+    #[serde(default, skip_serializing_if = "Pooling::is_default")]
+    pub pooling: Pooling,
+    /// The categorical feature of the candidate that attention compares a sequence with; required
+    /// for that pooling alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
 }
 
 impl Feature {
+    /// The feature without what only a model reads of it, its embedding's width and its pooling:
+    /// two features with the same encoding give every value the same code.
+    pub fn encoding(&self) -> Self {
+        Self { embedding: None, pooling: Pooling::default(), query: None, ..self.clone() }
+    }
+
     /// Name of the embedding table and vocabulary this feature uses.
     pub fn table_name(&self) -> &str {
         self.table.as_deref().unwrap_or(&self.name)
@@ -270,12 +311,17 @@ pub struct EncoderSet {
 }
 
 impl EncoderSet {
-    /// Hexadecimal sha256 over the features and vocabularies: two sample sets with the same
-    /// fingerprint encode every value alike.
+    /// Hexadecimal sha256 over the features' encodings and the vocabularies: two sample sets with
+    /// the same fingerprint encode every value alike.
     pub fn fingerprint(&self) -> String {
         use sha2::{Digest, Sha256};
+        let encoding = |fitted: &FittedFeature| FittedFeature {
+            feature: fitted.feature.encoding(),
+            state: fitted.state.clone(),
+        };
+        let features: Vec<FittedFeature> = self.features.iter().map(encoding).collect();
         // Struct fields and BTreeMap keys serialise in a fixed order, so the text is canonical.
-        let text = serde_json::to_vec(self).unwrap_or_default();
+        let text = serde_json::to_vec(&(features, &self.vocabularies)).unwrap_or_default();
         hex(&Sha256::digest(text))
     }
 
@@ -309,75 +355,4 @@ pub fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-/// Checks declared features: unique names, an encoder that fits the kind, embedding widths.
-///
-/// # Errors
-/// A sentence that names the feature, what was found and what to do.
-pub fn check_features(features: &[Feature]) -> Result<(), ConfigError> {
-    let mut seen = std::collections::BTreeSet::new();
-    for feature in features {
-        let name = &feature.name;
-        let fail = |text: String| Err(ConfigError::new(format!("feature '{name}': {text}")));
-        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-            return fail("a name is made of ASCII letters, digits and '_'".into());
-        }
-        if [crate::REQUEST_OF, "request", "request_id", "time", "weight"].contains(&name.as_str()) {
-            return fail("this name is reserved; choose another".into());
-        }
-        if !seen.insert(name.as_str()) {
-            return fail("declared twice; names must be unique".into());
-        }
-        let coded_encoder = matches!(
-            feature.encoder,
-            Encoder::Vocab { .. } | Encoder::Hash { .. } | Encoder::Bucketize { .. }
-        );
-        if feature.is_coded() != coded_encoder {
-            return fail(if feature.is_coded() {
-                "a categorical or sequence feature needs the encoder vocab, hash or bucketize".into()
-            } else {
-                "a numeric feature needs the encoder standardize, min-max, log1p or none; to embed \
-                 a number use kind = \"categorical\" with bucketize"
-                    .into()
-            });
-        }
-        match (feature.is_coded(), feature.embedding) {
-            (true, None | Some(0)) => return fail("add embedding = <width>, such as 16".into()),
-            (false, Some(_)) => return fail("a numeric feature has no embedding; remove it".into()),
-            _ => {}
-        }
-        match (feature.kind, feature.max_len) {
-            (Kind::Sequence, None | Some(0)) => return fail("add max_len = <length>".into()),
-            (Kind::Categorical | Kind::Numeric, Some(_)) => {
-                return fail("only a sequence has max_len; remove it".into());
-            }
-            _ => {}
-        }
-        let needs_number = matches!(feature.encoder, Encoder::Bucketize { .. }) || !feature.is_coded();
-        if needs_number && feature.value_type == ValueType::Text {
-            return fail("this encoder needs type = \"int\" or \"float\", found text".into());
-        }
-        if !needs_number && feature.value_type == ValueType::Float {
-            return fail("a float has no vocabulary or hash; use bucketize, or type int or text".into());
-        }
-        match &feature.encoder {
-            Encoder::Bucketize { edges }
-                if edges.is_empty()
-                    || edges.iter().any(|edge| !edge.is_finite())
-                    || edges.windows(2).any(|pair| pair[0] >= pair[1]) =>
-            {
-                return fail("edges must be finite and strictly ascending, at least one".into());
-            }
-            Encoder::Hash { buckets: 0, .. } => return fail("buckets must be at least 1".into()),
-            Encoder::Vocab { oov_buckets: 0, .. } => {
-                return fail("oov_buckets must be at least 1".into());
-            }
-            _ => {}
-        }
-        if feature.kind == Kind::Sequence && matches!(feature.encoder, Encoder::Bucketize { .. }) {
-            return fail("a sequence takes the encoder vocab or hash".into());
-        }
-    }
-    Ok(())
 }

@@ -23,8 +23,8 @@ pub mod task;
 
 pub use calibration::{Calibration, CalibrationFigures, CalibrationMethod, Calibrator};
 pub use feature::{
-    Encoder, EncoderSet, EncoderState, Feature, FittedFeature, Kind, Level, Side, ValueType, Vocabulary,
-    VocabularyValues,
+    Encoder, EncoderSet, EncoderState, Feature, FittedFeature, Kind, Level, Pooling, Side, ValueType,
+    Vocabulary, VocabularyValues,
 };
 pub use manifest::{
     BundleManifest, FileEntry, Golden, GoldenRequest, GraphFile, GraphInput, OutputInfo, SampleManifest,

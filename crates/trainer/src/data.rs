@@ -37,9 +37,10 @@ impl TrainingData {
     /// # Errors
     /// When the sample set was built for other features than the recipe's, or cannot be read.
     pub fn load(recipe: &Recipe, samples: &SampleSet) -> Result<Self, TrainError> {
-        check_features_match(recipe, &samples.encoders)?;
+        let encoders = encoders_for(recipe, samples.encoders.clone());
+        check_features_match(recipe, &encoders)?;
         Ok(Self {
-            encoders: samples.encoders.clone(),
+            encoders,
             train: keep_if_small(samples.shards("train")?)?,
             valid: keep_if_small(samples.shards("valid")?)?,
             examples: samples.examples()?,
@@ -94,6 +95,18 @@ fn label_columns(recipe: &Recipe) -> Vec<String> {
     labels.sort_unstable();
     labels.dedup();
     labels
+}
+
+/// The encoders of a sample set with what the recipe says of a feature beyond its encoding: models
+/// with other embeddings or pooling learn from the same samples.
+fn encoders_for(recipe: &Recipe, mut encoders: EncoderSet) -> EncoderSet {
+    for fitted in &mut encoders.features {
+        let encoding = fitted.feature.encoding();
+        if let Some(wanted) = recipe.features.iter().find(|wanted| wanted.encoding() == encoding) {
+            fitted.feature = wanted.clone();
+        }
+    }
+    encoders
 }
 
 /// Codes in the shards mean what the encoders of the sample set say, so the recipe must declare

@@ -25,8 +25,8 @@ use gatefold_proto::onnx::{
 };
 use gatefold_schema::{
     BundleManifest, Derived, Encoder, EncoderSet, EncoderState, Feature, FittedFeature, Golden,
-    GoldenRequest, GraphFile, GraphInput, JsonRequest, Kind, Level, Loss, REQUEST_OF, Side, Task, ValueType,
-    Vocabulary, VocabularyValues, task,
+    GoldenRequest, GraphFile, GraphInput, JsonRequest, Kind, Level, Loss, Pooling, REQUEST_OF, Side, Task,
+    ValueType, Vocabulary, VocabularyValues, task,
 };
 use prost::Message;
 
@@ -214,6 +214,8 @@ fn manifest() -> BundleManifest {
             embedding: (kind != Kind::Numeric).then_some(4),
             table: None,
             max_len: (kind == Kind::Sequence).then_some(HISTORY_LENGTH),
+            pooling: Pooling::Mean,
+            query: None,
         },
         state: match kind {
             Kind::Sequence => EncoderState::Vocab { size: 2 },
