@@ -2,7 +2,7 @@
 
 mod sequence;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cmp::Ordering};
 
 use gatefold_graph::{Activation, Level, NodeId, Op};
 use gatefold_proto::onnx::AttributeProto;
@@ -153,8 +153,9 @@ impl Exporter<'_, '_, '_> {
             let message = "its knots and values must be parameters";
             return Err(OnnxError::Unsupported { node: id.0, op: "calibrate", message });
         };
-        // Written so that a NaN is refused.
-        if let Some(pair) = knots.values.windows(2).find(|pair| !(pair[0] < pair[1])) {
+        if let Some(pair) =
+            knots.values.windows(2).find(|pair| pair[0].partial_cmp(&pair[1]) != Some(Ordering::Less))
+        {
             let (previous, next) = (pair[0], pair[1]);
             return Err(OnnxError::Knots { name: knots.name, previous, next });
         }

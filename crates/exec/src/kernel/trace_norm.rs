@@ -56,8 +56,8 @@ fn eigen(mut a: Vec<Vec<f64>>) -> (Vec<f64>, Vec<Vec<f64>>) {
     for _ in 0..LARGEST_ROUNDS {
         let outside: f64 =
             (0..n).flat_map(|p| (0..p).map(move |q| (p, q))).map(|(p, q)| a[p][q] * a[p][q]).sum();
-        // Written so that numbers that are not finite end the search.
-        if !(outside > total * f64::EPSILON * f64::EPSILON) {
+        let is_diagonal = outside <= total * f64::EPSILON * f64::EPSILON;
+        if is_diagonal || !outside.is_finite() {
             break;
         }
         for p in 0..n {
@@ -71,7 +71,7 @@ fn eigen(mut a: Vec<Vec<f64>>) -> (Vec<f64>, Vec<Vec<f64>>) {
     ((0..n).map(|k| a[k][k]).collect(), vectors)
 }
 
-/// Turns rows and columns p and q so that `a[p][q]` becomes 0.
+/// Turns rows and columns p < q so that `a[p][q]` becomes 0.
 fn rotate(a: &mut [Vec<f64>], vectors: &mut [Vec<f64>], p: usize, q: usize) {
     let half = (a[q][q] - a[p][p]) / (2.0 * a[p][q]);
     let tangent = half.signum() / (half.abs() + (1.0 + half * half).sqrt());
@@ -81,7 +81,8 @@ fn rotate(a: &mut [Vec<f64>], vectors: &mut [Vec<f64>], p: usize, q: usize) {
     for row in a.iter_mut().chain(vectors) {
         (row[p], row[q]) = turn(row[p], row[q]);
     }
-    for column in 0..a.len() {
-        (a[p][column], a[q][column]) = turn(a[p][column], a[q][column]);
+    let (above, below) = a.split_at_mut(q);
+    for (x, y) in above[p].iter_mut().zip(&mut below[0]) {
+        (*x, *y) = turn(*x, *y);
     }
 }
