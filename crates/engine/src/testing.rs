@@ -129,6 +129,7 @@ pub(crate) fn manifest() -> BundleManifest {
         vocabularies: vec!["country".into()],
         metrics: BTreeMap::new(),
         calibrations: Vec::new(),
+        gates: None,
         provenance: BTreeMap::new(),
         files: BTreeMap::new(),
     }

@@ -7,6 +7,7 @@
 //!
 //! - [`feature`]: what a feature is, how it is encoded, and the state its encoder was fitted to.
 //! - [`calibration`]: what makes a probability hold, and the record of it.
+//! - [`gates`]: what a look into a model's gates and hidden layers found.
 //! - [`task`]: what is predicted, on which sample space, and what is derived from it.
 //! - [`recipe`]: the TOML file a person writes.
 //! - [`manifest`]: the JSON files that describe sample shards and model bundles.
@@ -15,6 +16,7 @@
 
 pub mod calibration;
 pub mod feature;
+pub mod gates;
 pub mod manifest;
 pub mod recipe;
 pub mod request;
@@ -26,6 +28,7 @@ pub use feature::{
     Encoder, EncoderSet, EncoderState, Feature, FittedFeature, Kind, Level, Pooling, Side, ValueType,
     Vocabulary, VocabularyValues,
 };
+pub use gates::{CapturedExpert, ExpertWeight, GateFigures, GateReport, LayerFigures};
 pub use manifest::{
     BundleManifest, FileEntry, Golden, GoldenRequest, GraphFile, GraphInput, OutputInfo, SampleManifest,
     ShardInfo, SplitInfo,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     calibration::Calibration,
     feature::{FittedFeature, Level},
+    gates::GateReport,
     recipe::ModelConfig,
     request::JsonRequest,
     task::{Derived, Task},
@@ -114,6 +115,9 @@ pub struct BundleManifest {
     /// The tasks whose outputs are calibrated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calibrations: Vec<Calibration>,
+    /// How its gates use their experts, and its dead units, where the trainer has looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gates: Option<GateReport>,
     /// Where the bundle comes from: recipe, seed, sample fingerprint, program version.
     pub provenance: BTreeMap<String, String>,
     /// Every other file of the bundle.

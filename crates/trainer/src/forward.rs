@@ -99,7 +99,8 @@ impl Forward {
                 Level::Candidate => column.clone(),
             })
             .collect();
-        self.run(parameters, batch.candidates, &columns)
+        let scores = self.run(parameters, batch.candidates, &columns)?;
+        Ok(scores.into_iter().map(<[f32]>::to_vec).collect())
     }
 
     /// Probabilities of every row of a split in order: one list an output. Shards on disk are
@@ -114,12 +115,28 @@ impl Forward {
     ) -> Result<Vec<Vec<f32>>, TrainError> {
         let mut scores: Vec<Vec<f32>> =
             self.outputs.iter().map(|_| Vec::with_capacity(rows.rows())).collect();
+        self.scan(parameters, rows, |found| {
+            scores.iter_mut().zip(found).for_each(|(all, found)| all.extend_from_slice(found));
+            Ok(())
+        })?;
+        Ok(scores)
+    }
+
+    /// Runs every row of a split in order, and hands on the values of the outputs batch by batch.
+    ///
+    /// # Errors
+    /// As [`Self::score_rows`], and what `each` answers.
+    pub(crate) fn scan(
+        &mut self,
+        parameters: &Parameters,
+        rows: &Shards,
+        mut each: impl FnMut(&[&[f32]]) -> Result<(), TrainError>,
+    ) -> Result<(), TrainError> {
         for batch in Reader::new(rows, ReadOptions::new(ROWS_PER_BATCH))?.batches(0..1, 0)? {
             let features = batch?.features;
-            let found = self.run(parameters, features.candidates, &features.columns)?;
-            scores.iter_mut().zip(found).for_each(|(all, found)| all.extend(found));
+            each(&self.run(parameters, features.candidates, &features.columns)?)?;
         }
-        Ok(scores)
+        Ok(())
     }
 
     fn run(
@@ -127,11 +144,11 @@ impl Forward {
         parameters: &Parameters,
         rows: usize,
         columns: &[FeatureColumn],
-    ) -> Result<Vec<Vec<f32>>, TrainError> {
+    ) -> Result<Vec<&[f32]>, TrainError> {
         let names = self.features.iter().map(|feature| feature.name.as_str());
         let inputs: Vec<(&str, InputValue)> = names.zip(columns.iter().map(input_value)).collect();
         self.executor.run(parameters, rows, rows, &inputs)?;
-        Ok(self.outputs.iter().map(|output| self.executor.value(*output).to_vec()).collect())
+        Ok(self.outputs.iter().map(|output| self.executor.value(*output)).collect())
     }
 }
 

@@ -15,6 +15,7 @@
 //!   any number of threads.
 //! - [`evaluation`]: every figure of each output on its own sample space.
 //! - [`calibration`]: probabilities made to hold on validation.
+//! - [`gates`]: how a model's gates use their experts, and its dead units.
 //! - [`publish`](mod@publish): export, proof, bundle.
 //! - [`progress`]: what the caller hears meanwhile, and how it can stop the training.
 //!
@@ -27,6 +28,7 @@ pub mod data;
 mod error;
 pub mod evaluation;
 pub mod forward;
+pub mod gates;
 mod learner;
 mod levels;
 pub mod progress;

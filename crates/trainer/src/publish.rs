@@ -209,6 +209,7 @@ fn manifest(recipe: &Recipe, data: &TrainingData, trained: &Trained, has_user_on
         user_once: has_user_once.then(|| graph(USER_ONCE_FILE, true)),
         metrics: trained.evaluation.by_name(),
         calibrations: trained.calibrations.clone(),
+        gates: trained.gates.clone(),
         provenance: provenance.map(|(name, value)| (name.to_owned(), value)).into(),
         files: BTreeMap::new(),
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use gatefold_exec::Parameters;
 use gatefold_metrics::FigureOptions;
-use gatefold_schema::{Calibration, Recipe};
+use gatefold_schema::{Calibration, GateReport, Recipe};
 
 use crate::{
     batches::BatchSource,
@@ -34,6 +34,8 @@ pub struct Trained {
     pub report: TrainReport,
     /// The tasks whose outputs [`crate::calibration::fit`] has calibrated.
     pub calibrations: Vec<Calibration>,
+    /// What [`crate::gates::inspect`] has found.
+    pub gates: Option<GateReport>,
 }
 
 /// How a training went.
@@ -127,6 +129,7 @@ pub fn train(
         parameters: best.parameters,
         evaluation: best.evaluation,
         calibrations: Vec::new(),
+        gates: None,
         report: TrainReport {
             steps: step,
             best_step: best.step,

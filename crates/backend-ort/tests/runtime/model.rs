@@ -283,6 +283,7 @@ fn manifest() -> BundleManifest {
         vocabularies: vec!["history".into()],
         metrics: BTreeMap::new(),
         calibrations: Vec::new(),
+        gates: None,
         provenance: BTreeMap::new(),
         files: BTreeMap::new(),
     }

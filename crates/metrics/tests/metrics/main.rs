@@ -6,6 +6,7 @@ mod bootstrap;
 mod calibrators;
 mod delong;
 mod figures;
+mod gates;
 mod oracle;
 mod scikit_learn;
 

@@ -146,6 +146,7 @@ pub(crate) fn publish(models: &Path, name: &str, offset: f32) {
         user_once: None,
         metrics: BTreeMap::new(),
         calibrations: Vec::new(),
+        gates: None,
         provenance: BTreeMap::new(),
         files: BTreeMap::new(),
     };
