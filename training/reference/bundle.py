@@ -30,13 +30,28 @@ def load(folder):
         configuration = {**configuration, "normalization": "none"}
     model = Model(manifest["features"], manifest["tasks"], manifest["derived"], configuration)
     graph = onnx.load(folder / manifest["plain"]["file"]).graph
-    initializers = {tensor.name.removesuffix(".folded"): tensor for tensor in graph.initializer}
-    missing = sorted(set(model.by_name()) - set(initializers))
+    values = {}
+    for tensor in graph.initializer:
+        array = numpy.array(onnx.numpy_helper.to_array(tensor))
+        if tensor.name.endswith("/gru"):
+            values.update(gru_parameters(tensor.name.removesuffix("/gru"), array[0]))
+        else:
+            values[tensor.name.removesuffix(".folded")] = array
+    missing = sorted(set(model.by_name()) - set(values))
     if missing:
         sys.exit(f"{folder}: the graph has no initializers {missing}")
-    arrays = {name: numpy.array(onnx.numpy_helper.to_array(initializers[name])) for name in model.by_name()}
+    arrays = {name: values[name] for name in model.by_name()}
     load_parameters(model, arrays)
     return model, manifest
+
+
+def gru_parameters(name, array):
+    """The parameters of a GRU from an input of ONNX's operator: rows in the order z, r, n, where the
+    trainer has columns r, z, n; both biases, `<name>+<name>`, end to end."""
+    names = name.split("+")
+    for name, part in zip(names, numpy.split(array, len(names))):
+        z, r, n = numpy.split(part, 3)
+        yield name, numpy.concatenate([r, z, n]).T
 
 
 def random_batch(manifest, rows, seed):
