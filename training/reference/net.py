@@ -152,7 +152,7 @@ class Net(torch.nn.Module):
         return (weights * keys * present).sum(1)
 
     def _gru(self, name, rows, codes):
-        """PyTorch's own GRU over the codes that are not padding, one row after the other."""
+        """PyTorch's own GRU over the codes that are not padding."""
         width = rows.shape[2]
         weights = [
             self.parameter(f"{name}.weight_input", (width, 3 * width)).t(),
@@ -160,13 +160,11 @@ class Net(torch.nn.Module):
             self.parameter(f"{name}.bias_input", (3 * width,)),
             self.parameter(f"{name}.bias_hidden", (3 * width,)),
         ]
-        states = []
-        for row, code in zip(rows, codes):
-            state = torch.zeros(1, width, dtype=rows.dtype)
-            for step in row[code != 0]:
-                state = torch.gru_cell(step.unsqueeze(0), state, *weights)
-            states.append(state)
-        return torch.cat(states, 0)
+        state = torch.zeros(rows.shape[0], width, dtype=rows.dtype)
+        for position in range(codes.shape[1]):
+            next_state = torch.gru_cell(rows[:, position], state, *weights)
+            state = torch.where((codes[:, position] != 0).unsqueeze(1), next_state, state)
+        return state
 
 
 def table_name(feature):
