@@ -1,8 +1,7 @@
 //! Runs a plan, stage after stage.
 
 mod context;
-
-use std::sync::{Mutex, PoisonError};
+mod scratch;
 
 use gatefold_graph::{Level, NodeId};
 use rayon::{ThreadPool, ThreadPoolBuilder, prelude::*};
@@ -11,10 +10,12 @@ use crate::{
     error::ExecError,
     input::{InputValue, RowCounts},
     kernel,
+    memory::Numbers,
     parameters::Parameters,
     plan::{CHUNK_ROWS, Place, Plan, Stage},
 };
 pub(crate) use context::{Context, Environment};
+use scratch::{Layout, Scratch};
 
 /// A plan with its memory and its threads. One run at a time; the memory grows to that of the
 /// largest batch and is kept.
@@ -22,10 +23,11 @@ pub(crate) use context::{Context, Environment};
 pub struct Executor {
     plan: Plan,
     pool: ThreadPool,
-    /// [`Plan::buffers`], as large as the last run needed.
-    buffers: Vec<Vec<f32>>,
-    /// For each thread, the values of the chunk it works on: [`Plan::scratch`].
-    scratch: Vec<Mutex<Vec<Vec<f32>>>>,
+    /// [`Plan::buffers`], as large as the largest run needed.
+    memory: Numbers,
+    /// Where they lie in it for the last run.
+    layout: Layout,
+    scratch: Scratch,
     counts: RowCounts,
 }
 
@@ -41,12 +43,12 @@ impl Executor {
             .thread_name(|index| format!("exec-{index}"))
             .build()
             .map_err(|error| ExecError::Threads { threads, message: error.to_string() })?;
-        let scratch =
-            || Mutex::new(plan.scratch.iter().map(|row_len| vec![0.0; row_len * CHUNK_ROWS]).collect());
+        let slots = Layout::new(plan.scratch.iter().map(|row_len| row_len * CHUNK_ROWS));
         Ok(Self {
             pool,
-            buffers: vec![Vec::new(); plan.buffers.len()],
-            scratch: (0..threads).map(|_| scratch()).collect(),
+            memory: Numbers::default(),
+            layout: Layout::default(),
+            scratch: Scratch::new(slots, threads),
             counts: RowCounts { requests: 0, candidates: 0 },
             plan,
         })
@@ -72,23 +74,25 @@ impl Executor {
         let bound: Vec<InputValue<'_>> =
             self.plan.inputs.iter().map(|input| input.bind(inputs, counts)).collect::<Result<_, _>>()?;
         self.counts = counts;
+        let buffers = self.plan.buffers.iter();
+        self.layout = Layout::new(buffers.map(|buffer| counts.of(buffer.level) * buffer.row_len));
+        if self.layout.len() > self.memory.len() {
+            self.memory = Numbers::default();
+            self.memory = Numbers::zeros(self.layout.len());
+        }
         for stage in &self.plan.stages {
-            let mut written: Vec<Vec<f32>> =
-                stage.writes.iter().map(|write| std::mem::take(&mut self.buffers[write.buffer])).collect();
-            let rows = counts.of(stage.level);
-            for (memory, write) in written.iter_mut().zip(&stage.writes) {
-                memory.resize(rows * self.plan.buffers[write.buffer].row_len, 0.0);
-            }
+            let mut buffers = self.layout.split(&mut self.memory);
+            let writes = stage.writes.iter();
+            let mut written: Vec<&mut [f32]> =
+                writes.map(|write| std::mem::take(&mut buffers[write.buffer])).collect();
+            let buffers: Vec<&[f32]> = buffers.into_iter().map(|buffer| &*buffer).collect();
             let environment =
-                Environment { plan: &self.plan, parameters, inputs: &bound, buffers: &self.buffers, counts };
+                Environment { plan: &self.plan, parameters, inputs: &bound, buffers: &buffers, counts };
             match stage.level {
                 Level::Constant => run_constants(&environment, stage, &mut written, &self.pool),
                 Level::Request | Level::Candidate => {
                     run_rows(&environment, stage, &mut written, &self.scratch, &self.pool);
                 }
-            }
-            for (memory, write) in written.into_iter().zip(&stage.writes) {
-                self.buffers[write.buffer] = memory;
             }
         }
         Ok(())
@@ -104,7 +108,8 @@ impl Executor {
             panic!("node {} is not a target of this plan", target.0);
         };
         let len = self.counts.of(value.fact.level) * value.row_len;
-        self.buffers[buffer].get(..len).unwrap_or(&[])
+        let memory = self.memory.get(self.layout.start(buffer)..).unwrap_or(&[]);
+        memory.get(..len).unwrap_or(&[])
     }
 
     /// The plan.
@@ -114,9 +119,7 @@ impl Executor {
 
     /// Bytes of the values that the executor holds now, scratch included.
     pub fn memory_bytes(&self) -> usize {
-        let buffers: usize = self.buffers.iter().map(Vec::len).sum();
-        let scratch: usize = self.plan.scratch.iter().sum::<usize>() * CHUNK_ROWS * self.scratch.len();
-        (buffers + scratch) * size_of::<f32>()
+        (self.memory.len() + self.scratch.len()) * size_of::<f32>()
     }
 
     /// The codes of a lookup among the inputs of the last run.
@@ -158,15 +161,15 @@ impl Executor {
 fn run_rows(
     environment: &Environment<'_>,
     stage: &Stage,
-    written: &mut [Vec<f32>],
-    scratch: &[Mutex<Vec<Vec<f32>>>],
+    written: &mut [&mut [f32]],
+    scratch: &Scratch,
     pool: &ThreadPool,
 ) {
     let rows = environment.counts.of(stage.level);
     let mut chunks: Vec<Vec<&mut [f32]>> = Vec::new();
     chunks.resize_with(rows.div_ceil(CHUNK_ROWS), Vec::new);
     for (memory, write) in written.iter_mut().zip(&stage.writes) {
-        let mut rest = memory.as_mut_slice();
+        let mut rest = &mut memory[..];
         for (index, chunk) in chunks.iter_mut().enumerate() {
             let count = CHUNK_ROWS.min(rows - index * CHUNK_ROWS);
             let (part, after) = rest.split_at_mut(count * write.row_len);
@@ -175,26 +178,30 @@ fn run_rows(
         }
     }
     let run_chunk = |(index, chunk): (usize, Vec<&mut [f32]>)| {
-        let thread = rayon::current_thread_index().unwrap_or(0);
-        let mut scratch = scratch[thread].lock().unwrap_or_else(PoisonError::into_inner);
         let first = index * CHUNK_ROWS;
         let count = CHUNK_ROWS.min(rows - first);
-        let mut context = Context::new(environment, stage, first, count, chunk, &mut scratch);
-        stage.steps.iter().for_each(|step| context.run(step));
+        scratch.with(|slots| {
+            let mut context = Context::new(environment, stage, first, count, chunk, slots);
+            stage.steps.iter().for_each(|step| context.run(step));
+        });
     };
     pool.install(|| chunks.into_par_iter().enumerate().for_each(run_chunk));
 }
 
 /// Sums rows up, all sums side by side, then runs the steps on constants in order.
-fn run_constants(environment: &Environment<'_>, stage: &Stage, written: &mut [Vec<f32>], pool: &ThreadPool) {
+fn run_constants(
+    environment: &Environment<'_>,
+    stage: &Stage,
+    written: &mut [&mut [f32]],
+    pool: &ThreadPool,
+) {
     let reductions = stage.steps.iter().take_while(|step| step.is_reduction()).count();
     let sums = stage.steps[..reductions].iter().zip(written.iter_mut());
     let tasks: Vec<kernel::SumTask<'_>> =
         sums.flat_map(|(step, memory)| kernel::sum_tasks(environment, step, memory)).collect();
     pool.install(|| tasks.into_par_iter().for_each(kernel::SumTask::run));
 
-    let outputs = written.iter_mut().map(Vec::as_mut_slice).collect();
-    let mut no_scratch = Vec::new();
-    let mut context = Context::new(environment, stage, 0, 1, outputs, &mut no_scratch);
+    let outputs = written.iter_mut().map(|memory| &mut **memory).collect();
+    let mut context = Context::new(environment, stage, 0, 1, outputs, Vec::new());
     stage.steps[reductions..].iter().for_each(|step| context.run(step));
 }

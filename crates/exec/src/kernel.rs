@@ -19,11 +19,30 @@ use gatefold_graph::{GradientOp, Op};
 use crate::{
     executor::Context,
     plan::{Step, StepKind},
+    wide,
 };
 pub(crate) use sum::{SumTask, sum_tasks};
 
 /// Runs a step that is not a sum over rows; `out` holds the rows of its result.
 pub(crate) fn run(step: &Step, context: &Context<'_>, out: &mut [f32]) {
+    wide::run(StepWork { step, context, out });
+}
+
+struct StepWork<'a> {
+    step: &'a Step,
+    context: &'a Context<'a>,
+    out: &'a mut [f32],
+}
+
+impl wide::Work for StepWork<'_> {
+    #[inline(always)]
+    fn run(self) {
+        run_step(self.step, self.context, self.out);
+    }
+}
+
+#[inline(always)]
+fn run_step(step: &Step, context: &Context<'_>, out: &mut [f32]) {
     let read = |input: usize| context.f32(step.inputs[input]);
     let width = |input: usize| context.row_len(step.inputs[input]);
     let columns = |input: usize| context.columns(step.inputs[input]);
@@ -133,6 +152,7 @@ pub(crate) fn run(step: &Step, context: &Context<'_>, out: &mut [f32]) {
     }
 }
 
+#[inline(always)]
 fn run_gradient(op: &GradientOp, step: &Step, context: &Context<'_>, out: &mut [f32]) {
     let read = |input: usize| context.f32(step.inputs[input]);
     let width = |input: usize| context.row_len(step.inputs[input]);
@@ -230,6 +250,7 @@ fn sum_of_squares(x: &[f32]) -> f32 {
 }
 
 /// `1 / (1 + exp(−x))`, without overflow.
+#[inline(always)]
 fn sigmoid(x: f32) -> f32 {
     let small = (-x.abs()).exp();
     if x >= 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) }

@@ -15,7 +15,7 @@ pub(crate) struct Environment<'a> {
     pub(crate) parameters: &'a Parameters,
     pub(crate) inputs: &'a [InputValue<'a>],
     /// Those that the stage writes are not here.
-    pub(crate) buffers: &'a [Vec<f32>],
+    pub(crate) buffers: &'a [&'a [f32]],
     pub(crate) counts: RowCounts,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Context<'a> {
     count: usize,
     /// These rows of the buffers that the stage writes, in the order of [`Stage::writes`].
     outputs: Vec<Option<&'a mut [f32]>>,
-    scratch: &'a mut Vec<Vec<f32>>,
+    scratch: Vec<&'a mut [f32]>,
 }
 
 impl<'a> Context<'a> {
@@ -64,7 +64,7 @@ impl<'a> Context<'a> {
         first: usize,
         count: usize,
         outputs: Vec<&'a mut [f32]>,
-        scratch: &'a mut Vec<Vec<f32>>,
+        scratch: Vec<&'a mut [f32]>,
     ) -> Self {
         let outputs = outputs.into_iter().map(Some).collect();
         Self { environment, stage, first, count, outputs, scratch }
@@ -77,7 +77,7 @@ impl<'a> Context<'a> {
         let len = self.count * value.row_len;
         match value.place {
             Place::Scratch(slot) => {
-                let mut memory = std::mem::take(&mut self.scratch[slot]);
+                let memory = std::mem::take(&mut self.scratch[slot]);
                 kernel::run(step, self, &mut memory[..len]);
                 self.scratch[slot] = memory;
             }

@@ -1,11 +1,13 @@
 //! Kernels that treat every number alike.
 
 /// `max(x, 0)`; NaN stays NaN.
+#[inline(always)]
 pub(super) fn relu(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
 }
 
 /// `f` of every number.
+#[inline(always)]
 pub(super) fn map(out: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32) {
     for (out, x) in out.iter_mut().zip(x) {
         *out = f(*x);
@@ -14,6 +16,7 @@ pub(super) fn map(out: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32) {
 
 /// `f` of pairs of numbers; an operand that is shorter than the result is a constant, repeated
 /// for every row or for every last dimension of the rows.
+#[inline(always)]
 pub(super) fn zip(out: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) {
     let apply = |out: &mut [f32], a: &[f32], b: &[f32]| {
         for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
@@ -34,6 +37,7 @@ pub(super) fn zip(out: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(f32, f32) ->
 }
 
 /// Adds the bias to every row, then applies `Relu` if asked.
+#[inline(always)]
 pub(super) fn add_bias(out: &mut [f32], bias: &[f32], with_relu: bool) {
     for row in out.chunks_exact_mut(bias.len().max(1)) {
         if with_relu {
@@ -45,6 +49,7 @@ pub(super) fn add_bias(out: &mut [f32], bias: &[f32], with_relu: bool) {
 }
 
 /// `scale · x + shift` in every row.
+#[inline(always)]
 pub(super) fn scale_and_shift(out: &mut [f32], scale: &[f32], shift: &[f32]) {
     for row in out.chunks_exact_mut(scale.len().max(1)) {
         for ((value, scale), shift) in row.iter_mut().zip(scale).zip(shift) {
@@ -54,6 +59,7 @@ pub(super) fn scale_and_shift(out: &mut [f32], scale: &[f32], shift: &[f32]) {
 }
 
 /// Sets to zero where `y` is not positive.
+#[inline(always)]
 pub(super) fn mask(out: &mut [f32], y: &[f32]) {
     for (out, y) in out.iter_mut().zip(y) {
         *out = if *y > 0.0 { *out } else { 0.0 };

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 /// Rows of a table.
+#[inline(always)]
 pub(super) fn lookup(out: &mut [f32], width: usize, table: &[f32], codes: &[i32]) {
     for (out, code) in out.chunks_exact_mut(width.max(1)).zip(codes) {
         out.copy_from_slice(table_row(table, width, *code));
@@ -10,6 +11,7 @@ pub(super) fn lookup(out: &mut [f32], width: usize, table: &[f32], codes: &[i32]
 }
 
 /// Means of rows of a table over the codes that are not 0, `codes` holding as many for each row.
+#[inline(always)]
 pub(super) fn lookup_mean(out: &mut [f32], width: usize, table: &[f32], codes: &[i32]) {
     let rows = out.len().checked_div(width).unwrap_or(0);
     let length = codes.len().checked_div(rows).unwrap_or(0);
@@ -26,6 +28,7 @@ pub(super) fn lookup_mean(out: &mut [f32], width: usize, table: &[f32], codes: &
 }
 
 /// Copies `count` columns of every row of `x`, from `x_start` on, to `start` of the result's rows.
+#[inline(always)]
 pub(super) fn copy_columns(
     out: &mut [f32],
     width: usize,
@@ -41,6 +44,7 @@ pub(super) fn copy_columns(
 }
 
 /// Row ranges of a matrix, in order.
+#[inline(always)]
 pub(super) fn slice_rows(out: &mut [f32], x: &[f32], ranges: &[(usize, usize)]) {
     let rows: usize = ranges.iter().map(|(start, end)| end - start).sum();
     let width = out.len().checked_div(rows).unwrap_or(0);
@@ -53,6 +57,7 @@ pub(super) fn slice_rows(out: &mut [f32], x: &[f32], ranges: &[(usize, usize)]) 
 }
 
 /// Adds row ranges, which `x` holds in order, into zeros.
+#[inline(always)]
 pub(super) fn scatter_rows(out: &mut [f32], x: &[f32], ranges: &[(usize, usize)], width: usize) {
     out.fill(0.0);
     let mut read = 0;
@@ -64,6 +69,7 @@ pub(super) fn scatter_rows(out: &mut [f32], x: &[f32], ranges: &[(usize, usize)]
 }
 
 /// Softmax of every row.
+#[inline(always)]
 pub(super) fn softmax(out: &mut [f32], width: usize, x: &[f32]) {
     for (out, x) in out.chunks_exact_mut(width.max(1)).zip(x.chunks_exact(width.max(1))) {
         let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -77,6 +83,7 @@ pub(super) fn softmax(out: &mut [f32], width: usize, x: &[f32]) {
 }
 
 /// `y · (g − Σ g·y)` in every row.
+#[inline(always)]
 pub(super) fn softmax_gradient(out: &mut [f32], width: usize, g: &[f32], y: &[f32]) {
     let width = width.max(1);
     for ((out, g), y) in out.chunks_exact_mut(width).zip(g.chunks_exact(width)).zip(y.chunks_exact(width)) {
@@ -97,6 +104,7 @@ pub(super) struct Gate<'a> {
 }
 
 /// `gate[expert] · g` in every row, added to `out` or in its place.
+#[inline(always)]
 pub(super) fn mix_expert(out: &mut [f32], width: usize, g: &[f32], gate: Gate<'_>, accumulate: bool) {
     let rows = out.chunks_exact_mut(width.max(1)).zip(g.chunks_exact(width.max(1)));
     for ((out, g), gate_row) in rows.zip(gate.shares.chunks_exact(gate.experts.max(1)).cycle()) {
@@ -110,6 +118,7 @@ pub(super) fn mix_expert(out: &mut [f32], width: usize, g: &[f32], gate: Gate<'_
 }
 
 /// `⟨g, x⟩` of every row, as column `expert` of the result.
+#[inline(always)]
 pub(super) fn mix_gate(out: &mut [f32], width: usize, expert: usize, g: &[f32], x: &[f32]) {
     let rows = out.len().checked_div(width).unwrap_or(0);
     let length = g.len().checked_div(rows).unwrap_or(0).max(1);
@@ -121,6 +130,7 @@ pub(super) fn mix_gate(out: &mut [f32], width: usize, expert: usize, g: &[f32], 
 }
 
 /// `g / rows` in every row: what each of `rows` rows receives of the gradient of their mean.
+#[inline(always)]
 pub(super) fn share(out: &mut [f32], g: &[f32], rows: usize) {
     for out in out.chunks_exact_mut(g.len().max(1)) {
         out.iter_mut().zip(g).for_each(|(out, g)| *out = g / rows as f32);
@@ -128,6 +138,7 @@ pub(super) fn share(out: &mut [f32], g: &[f32], rows: usize) {
 }
 
 /// `g · weight / total` in every row, and 0 where `total` is 0.
+#[inline(always)]
 pub(super) fn weighted_share(out: &mut [f32], g: &[f32], weights: &[f32], total: &[f32]) {
     let factor = total.first().map_or(0.0, |total| if *total == 0.0 { 0.0 } else { 1.0 / total });
     for (out, weight) in out.chunks_exact_mut(g.len().max(1)).zip(weights) {
@@ -136,12 +147,14 @@ pub(super) fn weighted_share(out: &mut [f32], g: &[f32], weights: &[f32], total:
 }
 
 /// Copies of request rows for their candidates.
+#[inline(always)]
 pub(super) fn expand(out: &mut [f32], width: usize, x: &[f32], request_of: &[i32]) {
     lookup(out, width, x, request_of);
 }
 
 /// For each of the given requests the sum over its candidates; `x` and `request_of` hold all
 /// candidates, in the order of their requests.
+#[inline(always)]
 pub(super) fn sum_by_request(
     out: &mut [f32],
     width: usize,
@@ -160,16 +173,19 @@ pub(super) fn sum_by_request(
 }
 
 /// A row of a table; codes are checked before a run, so a code is a valid row here.
+#[inline(always)]
 fn table_row(table: &[f32], width: usize, code: i32) -> &[f32] {
     let start = code as usize * width;
     &table[start..start + width]
 }
 
+#[inline(always)]
 pub(super) fn add(out: &mut [f32], x: &[f32]) {
     out.iter_mut().zip(x).for_each(|(out, x)| *out += x);
 }
 
 /// Eight partial sums, always the same ones, so that the compiler may use vectors.
+#[inline(always)]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut partial = [0.0_f32; 8];
     let (a_parts, b_parts) = (a.chunks_exact(8), b.chunks_exact(8));

@@ -7,6 +7,7 @@ use super::{loss, matrix};
 use crate::{
     executor::Environment,
     plan::{Step, StepKind},
+    wide,
 };
 
 /// Rows of a weight gradient that one task computes.
@@ -92,6 +93,13 @@ pub(crate) fn sum_tasks<'a>(
 impl SumTask<'_> {
     /// Computes the part.
     pub(crate) fn run(self) {
+        wide::run(self);
+    }
+}
+
+impl wide::Work for SumTask<'_> {
+    #[inline(always)]
+    fn run(self) {
         let Self { out, work } = self;
         match work {
             Work::WeightGradient { x, inner, g, columns, first } => {
@@ -110,6 +118,7 @@ impl SumTask<'_> {
 }
 
 /// The sum of all rows of `x`, each as long as `out`.
+#[inline(always)]
 fn sum_rows(out: &mut [f32], x: &[f32]) {
     let width = out.len().max(1);
     let mut total = vec![0.0_f64; out.len()];
