@@ -18,7 +18,7 @@ use gatefold_graph::{GradientOp, Op};
 
 use crate::{
     executor::Context,
-    plan::{Step, StepKind},
+    plan::{Part, Step, StepKind},
     wide,
 };
 pub(crate) use sum::{SumTask, sum_tasks};
@@ -71,12 +71,34 @@ fn run_step(step: &Step, context: &Context<'_>, out: &mut [f32]) {
                 elementwise::mask(out, read(2 * experts.len()));
             }
         }
+        StepKind::Gather(parts) => {
+            let (mut inputs, mut start) = (0..step.inputs.len(), 0);
+            let out_width = context.columns(step.output);
+            for part in parts {
+                let Some(input) = inputs.next() else { break };
+                let count = columns(input);
+                match (part, inputs.start) {
+                    (Part::Lookup, codes) => {
+                        inputs.next();
+                        let rows = row::TableRows { table: read(input), width: count };
+                        rows.copy(out, out_width, start, context.i32(step.inputs[codes]));
+                    }
+                    (Part::Value, _) => {
+                        row::copy_columns(out, out_width, start, read(input), count, 0, count);
+                    }
+                }
+                start += count;
+            }
+        }
         StepKind::Transpose => matrix::transpose(out, read(0), columns(0)),
+        StepKind::TransposeRows => matrix::transpose(out, read(0), out_width),
+        StepKind::MatMulWeightTransposed => unreachable!("is a sum over rows"),
         StepKind::Single(op) => match op {
             Op::Input { .. } | Op::Parameter(_) => unreachable!("is not computed"),
-            Op::Lookup => row::lookup(out, out_width, read(0), context.i32(step.inputs[1])),
+            Op::Lookup | Op::LookupEach => {
+                row::lookup(out, columns(0), read(0), context.i32(step.inputs[1]));
+            }
             Op::LookupMean => row::lookup_mean(out, out_width, read(0), context.i32(step.inputs[1])),
-            Op::LookupEach => row::lookup(out, columns(0), read(0), context.i32(step.inputs[1])),
             Op::RepeatRows { .. } => sequence::repeat(out, out_width, read(0), width(0)),
             Op::PoolSequence(pool) => {
                 let rows =

@@ -95,8 +95,21 @@ pub(crate) enum StepKind {
     MatMulInputSum { masked: bool },
     /// `Σ gate_k[expert_k] · g_k`: inputs g, gate, g, gate, …; masked as above.
     MixExpertSum { experts: Vec<usize>, masked: bool },
+    /// [`Op::Concat`] of rows of tables and of values: inputs table and codes, or the value.
+    Gather(Vec<Part>),
     /// The transpose of a matrix.
     Transpose,
+    /// The transposes of the rows of each chunk.
+    TransposeRows,
+    /// `xᵀ · g` as [`GradientOp::MatMulWeight`], but x as [`StepKind::TransposeRows`] leaves it.
+    MatMulWeightTransposed,
+}
+
+/// A part of a row that [`StepKind::Gather`] joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Lookup,
+    Value,
 }
 
 impl Plan {
@@ -114,6 +127,7 @@ impl Plan {
         let live = live_nodes(graph, targets);
         let mut facts: Vec<Fact> = graph.nodes().iter().map(|node| node.fact.clone()).collect();
         let steps = transpose::weights_once(&mut facts, fuse::steps(graph, &live, targets));
+        let steps = transpose::rows_once(&mut facts, steps);
         let mut stages = schedule::stages(&facts, steps);
         let mut values: Vec<Value> = facts.into_iter().map(Value::new).collect();
         let inputs = leaves(graph, &live, &mut values);
@@ -136,7 +150,10 @@ impl Value {
 impl Step {
     /// Whether the step sums rows up to a constant.
     pub(crate) fn is_reduction(&self) -> bool {
-        let StepKind::Single(op) = &self.kind else { return false };
+        let op = match &self.kind {
+            StepKind::Single(op) => op,
+            kind => return *kind == StepKind::MatMulWeightTransposed,
+        };
         matches!(
             op,
             Op::BceWithLogits

@@ -65,6 +65,20 @@ pub(super) fn weight_gradient(
     product(out, x, Matrix::row_major(g, columns), false);
 }
 
+/// Adds rows `first..` of `x · g`, as many as fit `out`: x `[_, rows]`, which is transposed
+/// already, g `[rows, columns]`, out `[_, columns]`.
+pub(super) fn add_weight_gradient_transposed(
+    out: &mut [f32],
+    x: &[f32],
+    g: &[f32],
+    columns: usize,
+    first: usize,
+) {
+    let g = Matrix::row_major(g, columns);
+    let rows = out.len().checked_div(columns).unwrap_or(0);
+    product(out, Matrix::row_major(x, g.rows).rows_from(first, rows), g, true);
+}
+
 /// The transpose of a row-major matrix, a square of 16×16 at a time.
 pub(super) fn transpose(out: &mut [f32], x: &[f32], columns: usize) {
     const SIDE: usize = 16;
@@ -157,6 +171,10 @@ mod tests {
             let expected =
                 naive(inner - first, rows, columns, |k, r, c| x[r * inner + first + k] * g[r * columns + c]);
             assert_eq!(out, expected);
+            let mut transposed = vec![9.0; x.len()];
+            transpose(&mut transposed, &x, inner);
+            add_weight_gradient_transposed(&mut out, &transposed, &g, columns, first);
+            assert_eq!(out, expected.iter().map(|value| 2.0 * value).collect::<Vec<_>>());
         }
     }
 

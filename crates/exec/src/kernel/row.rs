@@ -2,12 +2,45 @@
 
 use std::ops::Range;
 
+use crate::wide;
+
+/// Codes ahead of the one that is looked up whose rows are asked for: about as many as a core
+/// waits for at a time.
+const AHEAD: usize = 12;
+
 /// Rows of a table.
 #[inline(always)]
 pub(super) fn lookup(out: &mut [f32], width: usize, table: &[f32], codes: &[i32]) {
-    for (out, code) in out.chunks_exact_mut(width.max(1)).zip(codes) {
-        out.copy_from_slice(table_row(table, width, *code));
+    TableRows { table, width }.copy(out, width, 0, codes);
+}
+
+/// A table and the length of its rows.
+#[derive(Clone, Copy)]
+pub(super) struct TableRows<'a> {
+    pub(super) table: &'a [f32],
+    pub(super) width: usize,
+}
+
+impl TableRows<'_> {
+    /// Copies a row for each code, to `start` of the result's rows.
+    #[inline(always)]
+    pub(super) fn copy(self, out: &mut [f32], out_width: usize, start: usize, codes: &[i32]) {
+        let end = start + self.width;
+        for (place, (out, code)) in out.chunks_exact_mut(out_width.max(1)).zip(codes).enumerate() {
+            if let Some(code) = codes.get(place + AHEAD) {
+                wide::prefetch(self.table, *code as usize * self.width, self.width);
+            }
+            copy(&mut out[start..end], table_row(self.table, self.width, *code));
+        }
     }
+}
+
+/// Copies a row, in vectors of a fixed length where it can, which needs no call.
+#[inline(always)]
+fn copy(out: &mut [f32], x: &[f32]) {
+    let ((out, out_rest), (x, x_rest)) = (out.as_chunks_mut::<16>(), x.as_chunks::<16>());
+    out.iter_mut().zip(x).for_each(|(out, x)| *out = *x);
+    out_rest.iter_mut().zip(x_rest).for_each(|(out, x)| *out = *x);
 }
 
 /// Means of rows of a table over the codes that are not 0, `codes` holding as many for each row.
@@ -39,7 +72,7 @@ pub(super) fn copy_columns(
     count: usize,
 ) {
     for (out, x) in out.chunks_exact_mut(width.max(1)).zip(x.chunks_exact(x_width.max(1))) {
-        out[start..start + count].copy_from_slice(&x[x_start..x_start + count]);
+        copy(&mut out[start..start + count], &x[x_start..x_start + count]);
     }
 }
 

@@ -6,7 +6,7 @@ use gatefold_graph::{GradientOp, Op};
 use super::{loss, matrix};
 use crate::{
     executor::Environment,
-    plan::{Step, StepKind},
+    plan::{CHUNK_ROWS, Step, StepKind},
     wide,
 };
 
@@ -25,6 +25,8 @@ enum Work<'a> {
     /// Rows `first..` of `xᵀ · g`.
     WeightGradient {
         x: &'a [f32],
+        /// Each chunk of rows by itself.
+        is_transposed: bool,
         inner: usize,
         g: &'a [f32],
         columns: usize,
@@ -54,7 +56,8 @@ pub(crate) fn sum_tasks<'a>(
     let width = |input: usize| environment.value(step.inputs[input]).fact.columns();
     let out = &mut out[..environment.value(step.output).row_len];
     match &step.kind {
-        StepKind::Single(Op::Gradient(GradientOp::MatMulWeight)) => {
+        StepKind::Single(Op::Gradient(GradientOp::MatMulWeight)) | StepKind::MatMulWeightTransposed => {
+            let is_transposed = step.kind == StepKind::MatMulWeightTransposed;
             let (inner, columns) = (width(0), width(1));
             let tiles = inner.div_ceil(TILE_ROWS).max(1);
             let tile_rows = inner.div_ceil(tiles).max(1);
@@ -63,6 +66,7 @@ pub(crate) fn sum_tasks<'a>(
                 out,
                 work: Work::WeightGradient {
                     x: read(0),
+                    is_transposed,
                     inner,
                     g: read(1),
                     columns,
@@ -102,8 +106,15 @@ impl wide::Work for SumTask<'_> {
     fn run(self) {
         let Self { out, work } = self;
         match work {
-            Work::WeightGradient { x, inner, g, columns, first } => {
+            Work::WeightGradient { x, is_transposed: false, inner, g, columns, first } => {
                 matrix::weight_gradient(out, x, inner, g, columns, first);
+            }
+            Work::WeightGradient { x, is_transposed: true, inner, g, columns, first } => {
+                let chunks = (x.chunks(CHUNK_ROWS * inner.max(1)), g.chunks(CHUNK_ROWS * columns.max(1)));
+                out.fill(0.0);
+                for (x, g) in chunks.0.zip(chunks.1) {
+                    matrix::add_weight_gradient_transposed(out, x, g, columns, first);
+                }
             }
             Work::Rows { x } => sum_rows(out, x),
             Work::Mean { x, weights: None } => {

@@ -3,11 +3,12 @@
 //! * `MatMul`, `Add` of a constant, `Relu` → one product with bias and activation.
 //! * Sums of `MatMulInput` (the gradient of a value that several layers read), and the `Relu`
 //!   gradient behind them → products that accumulate in place.
+//! * `Concat` of `Lookup`s → rows of tables copied to their place.
 //! * Sums of `MixExpert` (an expert that several tasks mix), likewise.
 
 use gatefold_graph::{GradientOp, Graph, Level, NodeId, Op};
 
-use super::{Step, StepKind};
+use super::{Part, Step, StepKind};
 
 /// The live nodes as steps, fused where possible; in an order in which they can run.
 pub(super) fn steps(graph: &Graph, live: &[bool], targets: &[NodeId]) -> Vec<Step> {
@@ -17,7 +18,13 @@ pub(super) fn steps(graph: &Graph, live: &[bool], targets: &[NodeId]) -> Vec<Ste
     for index in (0..live.len()).rev().filter(|index| live[*index]) {
         if !fuser.absorbed[index] {
             let node = NodeId(index);
-            steps.extend(fuser.linear(node).or_else(|| fuser.sum(node)).or_else(|| single_step(graph, node)));
+            steps.extend(
+                fuser
+                    .linear(node)
+                    .or_else(|| fuser.gather(node))
+                    .or_else(|| fuser.sum(node))
+                    .or_else(|| single_step(graph, node)),
+            );
         }
     }
     steps.reverse();
@@ -84,6 +91,27 @@ impl Fuser<'_> {
             self.absorb(&[add]);
         }
         Some(Step { kind: StepKind::Linear { relu }, inputs, output: root })
+    }
+
+    /// `Concat` where at least one input is a `Lookup`.
+    fn gather(&mut self, root: NodeId) -> Option<Step> {
+        if *self.op(root) != Op::Concat {
+            return None;
+        }
+        let is_lookup = |value: &NodeId| *self.op(*value) == Op::Lookup && self.is_read_once(*value);
+        let (mut parts, mut inputs, mut lookups) = (Vec::new(), Vec::new(), Vec::new());
+        for value in self.inputs(root) {
+            if is_lookup(value) {
+                parts.push(Part::Lookup);
+                inputs.extend(self.inputs(*value));
+                lookups.push(*value);
+            } else {
+                parts.push(Part::Value);
+                inputs.push(*value);
+            }
+        }
+        self.absorb(&lookups);
+        (!lookups.is_empty()).then_some(Step { kind: StepKind::Gather(parts), inputs, output: root })
     }
 
     /// A tree of `Add` over gradients of one kind, with or without a `Relu` gradient on top.
@@ -153,6 +181,7 @@ mod tests {
         let table = declare(&mut graph, &[9, 4], true);
         let codes = graph.input("codes", Fact::i32(Level::Candidate, &[]));
         let x = graph.apply(Op::Lookup, &[table, codes]).unwrap();
+        let x = graph.apply(Op::Concat, &[x]).unwrap();
         let experts = [(); 2].map(|()| {
             let (w, b) = (declare(&mut graph, &[4, 1], false), declare(&mut graph, &[1], false));
             let y = graph.apply(Op::MatMul, &[x, w]).unwrap();
@@ -186,6 +215,11 @@ mod tests {
         // The gradient of x: from two experts and two gates.
         assert_eq!(count(&StepKind::MatMulInputSum { masked: false }), 1);
         assert_eq!(count(&StepKind::Transpose), 4);
+        // x is gathered where its chunk needs it, and transposed once for the four layers.
+        assert_eq!(count(&StepKind::Gather(vec![Part::Lookup])), 1);
+        assert_eq!(count(&StepKind::TransposeRows), 1);
+        assert_eq!(count(&StepKind::MatMulWeightTransposed), 4);
+        assert_eq!(count(&StepKind::Single(Op::Gradient(GradientOp::MatMulWeight))), 0);
         // The gradient of an expert's layer: from two tasks, through `Relu`.
         for expert in 0..2 {
             let kind = StepKind::MixExpertSum { experts: vec![expert; 2], masked: true };

@@ -1,7 +1,8 @@
-//! Transposes weights once a run instead of once a chunk of rows.
+//! Transposes operands of products once instead of in every product that reads them.
 //!
 //! The gradient of a layer's input is `g · wᵀ`. The matrix kernel would pack `wᵀ` anew for every
-//! chunk, against the grain of its memory; a transposed copy is read as it lies.
+//! chunk, against the grain of its memory; a transposed copy is read as it lies. So is the
+//! transposed input `xᵀ` of several layers by `xᵀ · g`, the gradients of their weights.
 
 use std::collections::BTreeMap;
 
@@ -30,6 +31,38 @@ pub(super) fn weights_once(facts: &mut Vec<Fact>, steps: Vec<Step>) -> Vec<Step>
                     output
                 });
             }
+        }
+        result.push(step);
+    }
+    result
+}
+
+/// From this many layers on that read the same rows, the rows are transposed once for the
+/// gradients of all their weights: for fewer the transposition costs more than it saves.
+const READERS: usize = 3;
+
+/// Lets the gradients of weights that multiply the same rows read those rows transposed, each
+/// chunk by itself while it is in cache.
+pub(super) fn rows_once(facts: &mut Vec<Fact>, steps: Vec<Step>) -> Vec<Step> {
+    let is_weight_gradient =
+        |step: &Step| step.kind == StepKind::Single(Op::Gradient(GradientOp::MatMulWeight));
+    let mut readers: BTreeMap<NodeId, usize> = BTreeMap::new();
+    for step in steps.iter().filter(|step| is_weight_gradient(step)) {
+        *readers.entry(step.inputs[0]).or_default() += 1;
+    }
+    readers.retain(|rows, count| *count >= READERS && facts[rows.0].dims.len() == 1);
+    let mut transposed: BTreeMap<NodeId, NodeId> = BTreeMap::new();
+    let mut result = Vec::with_capacity(steps.len());
+    for mut step in steps {
+        let rows = step.inputs.first().copied();
+        if let Some(rows) = rows.filter(|rows| is_weight_gradient(&step) && readers.contains_key(rows)) {
+            step.inputs[0] = *transposed.entry(rows).or_insert_with(|| {
+                let output = NodeId(facts.len());
+                facts.push(facts[rows.0].clone());
+                result.push(Step { kind: StepKind::TransposeRows, inputs: vec![rows], output });
+                output
+            });
+            step.kind = StepKind::MatMulWeightTransposed;
         }
         result.push(step);
     }
