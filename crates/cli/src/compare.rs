@@ -1,15 +1,10 @@
 //! `gatefold compare`: several models on the same rows, with intervals.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
-use gatefold_backend_ort::OrtLoader;
 use gatefold_dataset::{SampleSet, Split};
-use gatefold_engine::{BatchScorer, Bundle, GraphForm};
+use gatefold_engine::Bundle;
 use gatefold_experiment::comparison::{
     Comparison, ComparisonInput, ComparisonOptions, ModelScores, OutputScores, compare, render_html,
     render_text,
@@ -23,6 +18,7 @@ use crate::{
     bundles::{self, WholeFile},
     console::Console,
     interrupt::Interrupt,
+    scoring,
 };
 
 /// Compare models on one sample set.
@@ -63,16 +59,13 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Candidates scored at a time.
-const ROWS_PER_BATCH: usize = 4096;
-
 pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
     let interrupt = Interrupt::listen()?;
     let mut report = WholeFile::create(&args.out)?;
     let samples = SampleSet::open(&args.samples)
         .with_context(|| format!("cannot open the samples in {}", args.samples.display()))?;
     let bundles: Vec<Bundle> =
-        args.models.iter().map(|path| open_bundle(path, &samples)).collect::<Result<_>>()?;
+        args.models.iter().map(|path| scoring::open_bundle(path, &samples)).collect::<Result<_>>()?;
     let split = samples
         .load(&args.split)
         .with_context(|| format!("cannot load split '{}' of {}", args.split, args.samples.display()))?;
@@ -84,8 +77,8 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
     let mut models = Vec::new();
     let manifest = bundles[0].manifest().clone();
     for bundle in bundles {
-        let mut scorer = open_scorer(bundle, &loader, threads)?;
-        let scores = score_split(&mut scorer, &split, console, &interrupt)?;
+        let mut scorer = scoring::open_scorer(bundle, &loader, threads)?;
+        let scores = scoring::score_split(&mut scorer, &split, console, &interrupt)?;
         models.push(model_scores(scorer.bundle().manifest(), &scores, &mut rows)?);
     }
     // Bundles of one sample set agree on the truth, so the first one's tasks are as good as any.
@@ -94,7 +87,7 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
     let input = ComparisonInput {
         sample_set: gatefold_experiment::comparison::SampleSet {
             name: format!("{} {}", samples.manifest.name, args.split),
-            description: describe(&samples, &args.split),
+            description: scoring::describe(&samples, &args.split),
         },
         models,
     };
@@ -115,56 +108,6 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
     } else {
         console.print(&format!("{}\nreport: {}", render_text(&comparison), args.out.display()))
     }
-}
-
-/// Opens a bundle that encodes as the samples were encoded.
-fn open_bundle(path: &Path, samples: &SampleSet) -> Result<Bundle> {
-    let bundle =
-        Bundle::open_latest(path).with_context(|| format!("cannot open the model {}", path.display()))?;
-    let (found, expected) = (&bundle.manifest().fingerprint, &samples.manifest.fingerprint);
-    ensure!(
-        found == expected,
-        "{} was trained on samples that were encoded differently (fingerprint {found:.12}, these samples have \
-         {expected:.12}): compare it on its own samples, or train it again on these",
-        bundle.path().display()
-    );
-    Ok(bundle)
-}
-
-fn open_scorer(bundle: Bundle, loader: &OrtLoader, threads: usize) -> Result<BatchScorer> {
-    let path = bundle.path().to_owned();
-    BatchScorer::open(bundle, loader, GraphForm::UserOnce, threads)
-        .with_context(|| format!("cannot run the model {}", path.display()))
-}
-
-/// Scores every row of the split: one list an output, in the order of the manifest.
-fn score_split(
-    scorer: &mut BatchScorer,
-    split: &Split,
-    console: &Console,
-    interrupt: &Interrupt,
-) -> Result<Vec<Vec<f32>>> {
-    let manifest = scorer.bundle().manifest();
-    let name = format!("{} v{}", manifest.name, manifest.version);
-    let mut scores = vec![Vec::with_capacity(split.rows); manifest.outputs.len()];
-    let bar = console.bar(split.rows as u64, "rows");
-    bar.set_prefix(name.clone());
-    let ranges = (0..split.rows).step_by(ROWS_PER_BATCH).map(|start| {
-        interrupt.check()?;
-        Ok(start..(start + ROWS_PER_BATCH).min(split.rows))
-    });
-    let scored = scorer.run(
-        ranges,
-        |_, range| Ok(split.request_batch(range.clone())),
-        |range, found| {
-            scores.iter_mut().zip(found).for_each(|(all, found)| all.extend(found));
-            bar.set_position(range.end as u64);
-            anyhow::Ok(())
-        },
-    );
-    bar.finish_and_clear();
-    scored.with_context(|| format!("cannot score with {name}"))?;
-    Ok(scores)
 }
 
 /// Labels and requests of each sample space, made once and shared by all models.
@@ -262,11 +205,6 @@ fn oracle_scores(manifest: &BundleManifest, rows: &mut MeasuredRows) -> Result<O
     let scores: Vec<Vec<f32>> = of_tasks.iter().cloned().chain(of_derived).collect();
     let oracle = model_scores(manifest, &scores, rows)?;
     Ok(Some(ModelScores { name: "oracle".into(), version: 0, kind: "true probability".into(), ..oracle }))
-}
-
-fn describe(samples: &SampleSet, split: &str) -> String {
-    let info = samples.manifest.splits.get(split);
-    info.map_or_else(String::new, |info| format!("{} rows of {} requests", info.rows, info.requests))
 }
 
 fn as_json(comparison: &Comparison) -> Value {

@@ -7,11 +7,13 @@
 mod bundles;
 mod compare;
 mod console;
+mod evaluate;
 mod interrupt;
 mod load;
 mod request;
 mod samples;
 mod score;
+mod scoring;
 mod serve;
 mod synth;
 mod train;
@@ -52,6 +54,7 @@ enum Command {
     /// Send many requests to a server and report latency and throughput.
     Load(load::Args),
     Score(score::Args),
+    Evaluate(evaluate::Args),
     Compare(compare::Args),
 }
 
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Request(args) => request::run(args, &console),
         Command::Load(args) => load::run(args, &console),
         Command::Score(args) => score::run(args, &console),
+        Command::Evaluate(args) => evaluate::run(args, &console),
         Command::Compare(args) => compare::run(args, &console),
     };
     match result {

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 use anyhow::{Context, Result};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use gatefold_dataset::SampleSet;
+use gatefold_experiment::evaluation::render_gates;
 use gatefold_metrics::Metric;
 use gatefold_schema::{Calibration, CalibrationMethod, ModelKind, Recipe};
 use gatefold_trainer::{
-    Event, OutputEvaluation, Progress, TrainOptions, TrainingData, calibration, publish, train,
+    Event, OutputEvaluation, Progress, TrainOptions, TrainingData, calibration, gates, publish, train,
 };
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -76,6 +77,7 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
     let mut trained = train(&recipe, &data, &TrainOptions { threads }, &mut progress).with_context(|| {
         format!("cannot train {} with {}", recipe.model.kind.name(), args.recipe.display())
     })?;
+    gates::inspect(&recipe, &data, threads, &mut trained).context("cannot look into the model")?;
     calibration::fit(&recipe, &data, threads, &mut trained).context("cannot calibrate the model")?;
     let published = publish(&recipe, &data, &trained, &args.out, &loader, &mut progress)
         .with_context(|| format!("cannot publish into {}", args.out.display()))?;
@@ -95,6 +97,7 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
             "seconds": report.seconds,
             "validation": validation,
             "calibrations": trained.calibrations,
+            "gates": trained.gates,
         }));
     }
     let shown = [Metric::Auc, Metric::Gauc, Metric::LogLoss, Metric::Pcoc, Metric::Ece];
@@ -108,8 +111,9 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
         table.add_row([output.title(), output.figures.rows.to_string()].into_iter().chain(values));
     }
     console.print(&format!(
-        "{table}\n{}{} steps, {:.0} samples/s, {:.1} s; validation figures are those of step {}\n{}",
+        "{table}\n{}{}{} steps, {:.0} samples/s, {:.1} s; validation figures are those of step {}\n{}",
         calibration_table(&trained.calibrations),
+        trained.gates.iter().filter(|report| !report.gates.is_empty()).map(render_gates).collect::<String>(),
         report.steps,
         report.samples_per_second,
         report.seconds,

@@ -49,7 +49,10 @@ fn wrong_usage_ends_with_two() {
     check_failure(
         &["train", "--recipe", "r", "--samples", "s", "--out", "o", "--model", "mmeo"],
         2,
-        &["invalid value 'mmeo'", "single-task, shared-bottom, l2-sharing, trace-norm, cross-stitch, omoe, mmoe"],
+        &[
+            "invalid value 'mmeo'",
+            "single-task, shared-bottom, l2-sharing, trace-norm, cross-stitch, omoe, mmoe",
+        ],
     );
     check_failure(
         &["train", "--quiet", "-v", "--recipe", "r", "--samples", "s", "--out", "o"],

@@ -154,6 +154,82 @@ fn from_logs_to_a_comparison() {
 }
 
 #[test]
+fn a_model_and_its_stored_scores_get_the_same_figures() {
+    let work = Work::new("5");
+    let (samples, raw) = (work.path("samples"), work.path("samples/raw-test.parquet"));
+    let (model, scores, report) =
+        (work.path("models/mmoe"), work.path("scores.parquet"), work.path("evaluation.html"));
+    let trained = work.train("mmoe");
+    work.json(&["score", "--model", &model, "--input", &raw, "--out", &scores, "--json"]);
+    let evaluate =
+        |more: &[&str]| work.json(&[&["evaluate", "--samples", &samples, "--json"], more].concat());
+    let of_model = evaluate(&["--model", &model, "--gates", "--out", &report]);
+    let of_scores = evaluate(&["--scores", &scores]);
+    let names = |found: &Value| -> Vec<String> {
+        let outputs = found["outputs"].as_array().unwrap().iter();
+        outputs.map(|output| output["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(
+        names(&of_model),
+        [
+            "ctr | all impressions",
+            "cvr | impressions with click = 1",
+            "ctcvr | all impressions",
+            "cvr | all impressions (potential outcome)"
+        ]
+    );
+    assert_eq!(names(&of_scores), names(&of_model));
+    let metric = |found: &Value, output: usize, name: &str| {
+        found["outputs"][output]["metrics"][name].as_f64().unwrap_or_else(|| panic!("{name} of {output}"))
+    };
+    let metrics = ["auc", "gauc", "ndcg", "log_loss", "normalized_entropy", "pcoc", "ece", "ece_equal_width"];
+    for output in 0..4 {
+        for name in metrics {
+            let [a, b] = [&of_model, &of_scores].map(|found| metric(found, output, name));
+            assert!((a - b).abs() < 1e-5, "{name} of output {output}: {a} of the model, {b} of its scores");
+        }
+    }
+    // Figures of the stored scores, from the file itself.
+    let (rows, stored) = (read(&raw), read(&scores));
+    let (ctr, click) = (label(&stored, "ctr"), label(&rows, "click"));
+    let auc = gatefold_metrics::auc(&ctr, &click, None).unwrap();
+    assert!((auc - metric(&of_scores, 0, "auc")).abs() < 1e-12);
+    let users = rows.column("user_id").unwrap().cast(&DataType::UInt32).unwrap();
+    let users: Vec<u32> = users.u32().unwrap().into_no_null_iter().collect();
+    let by_user = evaluate(&["--model", &model, "--group", "user_id"]);
+    let gauc = gatefold_metrics::gauc(&ctr, &click, None, &users).unwrap();
+    assert!((gauc.value - metric(&by_user, 0, "gauc")).abs() < 1e-5);
+    assert_eq!(by_user["outputs"][0]["gauc_groups"]["used"], gauc.groups_used);
+    assert_ne!(metric(&by_user, 0, "gauc"), metric(&of_model, 0, "gauc"));
+
+    assert_eq!(of_model["gates"], trained["gates"]);
+    let alone = work.json(&["evaluate", "--model", &model, "--gates", "--json"]);
+    assert_eq!(alone["gates"], trained["gates"]);
+    assert!(fs::read_to_string(&report).unwrap().starts_with("<!doctype html>"));
+
+    work.fails(
+        &["evaluate", "--samples", &samples, "--split", "valid", "--scores", &scores],
+        &["scores.parquet has", "score the rows of this split"],
+    );
+    work.fails(
+        &["evaluate", "--samples", &samples, "--model", &model, "--group", "member"],
+        &["raw-test.parquet has no column 'member' to group by"],
+    );
+    work.fails(
+        &["evaluate", "--samples", &samples, "--split", "valid", "--model", &model, "--group", "user_id"],
+        &["raw-valid.parquet", "build the samples with --raw valid, or group by request"],
+    );
+    // The same number of rows in another order is not the split.
+    let mut turned = stored.reverse();
+    let place = work.path("turned.parquet");
+    ParquetWriter::new(fs::File::create(&place).unwrap()).finish(&mut turned).unwrap();
+    work.fails(
+        &["evaluate", "--samples", &samples, "--scores", &place],
+        &["the rows must be those of the split, in its order"],
+    );
+}
+
+#[test]
 fn what_does_not_belong_together_is_refused() {
     let work = Work::new("2");
     let other = Work::new("3");

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use gatefold_metrics::{BootstrapOptions, MetricError};
 use serde::Serialize;
 
+pub use crate::page::CalibrationBin;
 pub use compute::compare;
 pub use html::render_html;
 pub use text::render_text;
@@ -221,17 +222,6 @@ impl Difference {
             Verdict::NoClearDifference
         }
     }
-}
-
-/// One bin of a calibration curve.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct CalibrationBin {
-    /// Rows in the bin.
-    pub rows: usize,
-    /// Mean predicted probability.
-    pub predicted: f64,
-    /// Share of positives.
-    pub observed: f64,
 }
 
 /// Why models cannot be compared.

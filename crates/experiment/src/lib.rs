@@ -5,6 +5,9 @@
 //! result is data ([`comparison::Comparison`] serialises to JSON) and can be rendered as a text
 //! table or as one self-contained HTML page.
 //!
+//! [`evaluation`] shows one model: every figure of every output, calibration, scores and gates, in
+//! the same two forms.
+//!
 //! An output is never named without its sample space: "cvr on clicked impressions" and "cvr on all
 //! impressions" are different numbers, and mixing them up is the commonest mistake in comparing
 //! conversion models.
@@ -13,3 +16,5 @@
 //! slices, text goes out as strings.
 
 pub mod comparison;
+pub mod evaluation;
+mod page;

@@ -7,7 +7,7 @@ use gatefold_metrics::{FigureOptions, Figures, Metric};
 
 use crate::{
     error::TrainError,
-    space::{Labels, MeasuredOutput},
+    space::{JudgedRows, Labels, MeasuredOutput},
 };
 
 /// What is known of the rows that scores are measured on, one value a row in each list.
@@ -63,26 +63,38 @@ impl Evaluation {
         observed: &Observed,
         options: &FigureOptions,
     ) -> Result<Self, TrainError> {
-        let measure_one = |(output, scores): (&MeasuredOutput, &Vec<f32>)| {
-            let rows = output.judged(split, scores, observed)?;
-            let figures = match output.number {
-                true => Figures::of_values(&rows.judged()),
-                false => Figures::of_probabilities(&rows.judged(), options),
-            };
-            let figures = figures.map_err(|source| TrainError::Metric {
-                output: output.output.clone(),
-                split: split.to_owned(),
-                source,
-            })?;
-            Ok(OutputEvaluation {
-                output: output.output.clone(),
-                label: output.label.clone(),
-                space: output.space.clone(),
-                figures,
-                learned: output.learned,
-            })
+        let measure = |(output, scores): (&MeasuredOutput, &Vec<f32>)| {
+            Self::measure_one(split, output, &output.judged(split, scores, observed)?, options)
         };
-        Ok(Self { outputs: outputs.iter().zip(scores).map(measure_one).collect::<Result<_, TrainError>>()? })
+        Ok(Self { outputs: outputs.iter().zip(scores).map(measure).collect::<Result<_, TrainError>>()? })
+    }
+
+    /// Measures one output on the rows of its sample space.
+    ///
+    /// # Errors
+    /// A NaN score or one that is no probability.
+    pub fn measure_one(
+        split: &str,
+        output: &MeasuredOutput,
+        rows: &JudgedRows,
+        options: &FigureOptions,
+    ) -> Result<OutputEvaluation, TrainError> {
+        let figures = match output.number {
+            true => Figures::of_values(&rows.judged()),
+            false => Figures::of_probabilities(&rows.judged(), options),
+        };
+        let figures = figures.map_err(|source| TrainError::Metric {
+            output: output.output.clone(),
+            split: split.to_owned(),
+            source,
+        })?;
+        Ok(OutputEvaluation {
+            output: output.output.clone(),
+            label: output.label.clone(),
+            space: output.space.clone(),
+            figures,
+            learned: output.learned,
+        })
     }
 
     /// The metric of that name (as [`Metric::name`] has it) of an output on its own sample space;

@@ -1,8 +1,8 @@
 //! From scores and labels to the figures of a comparison.
 
 use gatefold_metrics::{
-    Binning, DelongTest, Interval, MetricError, ReliabilityBin, bootstrap_auc_of_models, defined,
-    delong_paired, expected_calibration_error, gauc, log_loss, normalized_entropy, pcoc, reliability,
+    Binning, DelongTest, Interval, MetricError, bootstrap_auc_of_models, defined, delong_paired,
+    expected_calibration_error, gauc, log_loss, normalized_entropy, pcoc, reliability,
 };
 
 use super::{
@@ -192,7 +192,7 @@ fn measure(
         pcoc: defined(pcoc(scores, labels, None))?,
         calibration_error: expected_calibration_error(scores, labels, None, bins, binning)?,
         auc_difference: None,
-        calibration: calibration.into_iter().map(calibration_bin).collect(),
+        calibration: calibration.into_iter().map(CalibrationBin::from).collect(),
     })
 }
 
@@ -203,8 +203,4 @@ fn estimate(interval: Interval) -> Estimate {
         high: interval.high,
         standard_error: interval.standard_error,
     }
-}
-
-fn calibration_bin(bin: ReliabilityBin) -> CalibrationBin {
-    CalibrationBin { rows: bin.rows, predicted: bin.mean_score, observed: bin.mean_label }
 }

@@ -1,52 +1,28 @@
 //! The comparison as one HTML page that needs nothing else: style and drawings are inside, there
 //! is no script, and a content security policy forbids loading anything.
 
-use super::number::{
-    ABSENT, confidence, count, difference_parts, estimate_parts, fixed, fixed_or_absent, p_value, percent,
-    sample_size, verdict,
-};
-use super::plot::{calibration_plot, interval_plot, legend_marker};
+use super::number::{difference_parts, estimate_parts, sample_size, verdict};
+use super::plot::interval_plot;
 use super::{Comparison, ModelResult, OutputComparison, Verdict};
+use crate::page::number::{ABSENT, confidence, count, fixed, fixed_or_absent, p_value, percent};
+use crate::page::plot::{Curve, calibration_plot, legend_marker};
+use crate::page::{escape, page};
 
 /// The comparison as a self-contained HTML page. The same comparison gives the same bytes.
 pub fn render_html(comparison: &Comparison) -> String {
     let name = escape(&comparison.sample_set.name);
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>Model comparison: {name}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n\
-         <header>\n<p class=\"eyebrow\">Model comparison</p>\n<h1>{name}</h1>\n",
-        include_str!("page.css")
-    );
+    let mut body = format!("<header>\n<p class=\"eyebrow\">Model comparison</p>\n<h1>{name}</h1>\n");
     if !comparison.sample_set.description.is_empty() {
-        page += &format!("<p class=\"lead\">{}</p>\n", escape(&comparison.sample_set.description));
+        body += &format!("<p class=\"lead\">{}</p>\n", escape(&comparison.sample_set.description));
     }
-    page += &legend(comparison);
-    page += "</header>\n";
-    page += &overview(comparison);
+    body += &legend(comparison);
+    body += "</header>\n";
+    body += &overview(comparison);
     for (place, output) in comparison.outputs.iter().enumerate() {
-        page += &section(comparison, output, place);
+        body += &section(comparison, output, place);
     }
-    page += &explanation(comparison);
-    page + "</main>\n</body>\n</html>\n"
-}
-
-/// Text made safe for content and attribute values.
-pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
+    body += &explanation(comparison);
+    page("Model comparison", &comparison.sample_set.name, &body)
 }
 
 fn legend(comparison: &Comparison) -> String {
@@ -124,11 +100,20 @@ fn section(comparison: &Comparison, output: &OutputComparison, place: usize) -> 
             confidence(comparison.confidence)
         );
     }
+    let curves: Vec<Curve> = output
+        .results
+        .iter()
+        .map(|result| Curve {
+            model: result.model,
+            name: comparison.models[result.model].full(),
+            bins: &result.calibration,
+        })
+        .collect();
     html += &format!(
         "<h3>Ranking within requests, and calibration</h3>\n{}</div>\n\
          <figure><figcaption>Calibration, bins of equal count</figcaption>{}</figure>\n</div>\n",
         measures_table(comparison, output),
-        calibration_plot(comparison, output, &format!("calibration-{place}"))
+        calibration_plot(&output.title(), &curves, &format!("calibration-{place}"))
     );
     html += &bins_table(comparison, output);
     html + "</section>\n"

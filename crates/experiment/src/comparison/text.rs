@@ -2,11 +2,9 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use super::number::{
-    ABSENT, confidence, difference_parts, estimate_parts, fixed, fixed_or_absent, p_value, sample_size,
-    verdict,
-};
+use super::number::{difference_parts, estimate_parts, sample_size, verdict};
 use super::{Comparison, OutputComparison, Verdict};
+use crate::page::number::{ABSENT, confidence, fixed, fixed_or_absent, p_value};
 
 /// The comparison as text: a heading for each output with its sample space, and a table below it.
 /// Contains no escape codes; lines end in `\n`.
