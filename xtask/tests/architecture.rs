@@ -53,7 +53,7 @@ const ONLY_NAMED_BY: [(&str, &[&str]); 6] = [
     ("polars", &["gatefold-samples", "gatefold-dataset", "gatefold", "gatefold-tests"]),
     ("ort", &["gatefold-backend-ort"]),
     ("tonic", &["gatefold-proto", "gatefold-server", "gatefold", "gatefold-tests"]),
-    ("gemm", &["gatefold-exec"]),
+    ("gemm", &["gatefold-exec", "gatefold-tests"]),
     ("axum", &["gatefold-server"]),
     ("clap", &["gatefold", "gatefold-server", "gatefold-tests", "xtask"]),
 ];
