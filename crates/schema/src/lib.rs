@@ -11,10 +11,12 @@
 //! - [`task`]: what is predicted, on which sample space, and what is derived from it.
 //! - [`recipe`]: the TOML file a person writes.
 //! - [`manifest`]: the JSON files that describe sample shards and model bundles.
+//! - [`checkpoint`]: the JSON file that describes an unfinished training.
 //! - [`request`]: one request's raw feature values as JSON.
 //! - [`strict`]: parsing that refuses unknown keys, naming the line and the nearest known key.
 
 pub mod calibration;
+pub mod checkpoint;
 pub mod feature;
 pub mod gates;
 pub mod manifest;
@@ -24,6 +26,7 @@ pub mod strict;
 pub mod task;
 
 pub use calibration::{Calibration, CalibrationFigures, CalibrationMethod, Calibrator};
+pub use checkpoint::{CheckpointManifest, SamplesIdentity, StoredBest, StoredFile};
 pub use feature::{
     Encoder, EncoderSet, EncoderState, Feature, FittedFeature, Kind, Level, Pooling, Side, ValueType,
     Vocabulary, VocabularyValues,
@@ -34,8 +37,9 @@ pub use manifest::{
     ShardInfo, SplitInfo,
 };
 pub use recipe::{
-    Activation, EventLogs, ModelConfig, ModelKind, Normalization, Recipe, SHARED, SampleSource,
-    SamplesConfig, SplitConfig, TrainConfig,
+    Activation, BalanceConfig, EventLogs, JOINT, ModelConfig, ModelKind, Normalization, OptimizerConfig,
+    OutsideSpace, Recipe, SHARED, SampleSource, SamplesConfig, ScheduleConfig, SelectConfig, SelectMetric,
+    SplitConfig, TrainConfig,
 };
 pub use request::JsonRequest;
 pub use strict::ConfigError;

@@ -16,7 +16,10 @@ use crate::{
 
 pub use model::{Activation, ModelConfig, ModelKind, Normalization, SHARED};
 pub use samples::{EventLogs, SampleSource, SamplesConfig, SplitConfig};
-pub use train::TrainConfig;
+pub use train::{
+    BalanceConfig, JOINT, OptimizerConfig, OutsideSpace, ScheduleConfig, SelectConfig, SelectMetric,
+    TrainConfig,
+};
 
 /// A whole recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +67,6 @@ impl Recipe {
         check_tasks(&self.tasks, &self.derived)?;
         self.model.check(&self.tasks)?;
         check_methods(&self.train.calibrate, &self.tasks, &self.model)?;
-        self.train.check()
+        self.train.check(&self.tasks, &self.derived)
     }
 }
