@@ -13,8 +13,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={}", protos.display());
 
-    let onnx = protox::compile(["onnx/onnx.proto"], [&protos])?;
-    tonic_prost_build::configure().compile_fds(onnx)?;
+    for file in ["onnx/onnx.proto", "tensorboard/event.proto"] {
+        tonic_prost_build::configure().compile_fds(protox::compile([file], [&protos])?)?;
+    }
 
     let ranking = protox::compile(["gatefold/ranking/v1/ranking.proto"], [&protos])?;
     fs::write(out.join("ranking_descriptors.bin"), ranking.encode_to_vec())?;

@@ -105,6 +105,11 @@ impl Parameters {
     pub fn iter(&self) -> impl Iterator<Item = (&Parameter, &[f32])> {
         self.declared.iter().zip(self.values.iter().map(|values| &**values))
     }
+
+    /// Declarations and values, to be changed, by [`ParamId`].
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&Parameter, &mut [f32])> {
+        self.declared.iter().zip(self.values.iter_mut().map(|values| &mut **values))
+    }
 }
 
 /// Number of elements of a parameter.

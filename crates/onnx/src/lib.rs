@@ -25,8 +25,10 @@ mod export;
 mod external;
 mod fold;
 mod ops;
+mod read;
 
 pub use error::OnnxError;
 pub use export::{CANDIDATES, ExportOptions, IR_VERSION, OPSET, REQUESTS, export};
 pub use external::{EXTERNAL_FROM_BYTES, ExternalWeights};
 pub use fold::{Folded, fold};
+pub use read::{Weight, read_weights};

@@ -7,6 +7,11 @@ pub mod onnx {
     include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
 }
 
+/// TensorBoard's event files, as far as Gatefold writes them.
+pub mod tensorboard {
+    include!(concat!(env!("OUT_DIR"), "/tensorboard.rs"));
+}
+
 /// The public gRPC API.
 pub mod ranking {
     /// Version 1: package `gatefold.ranking.v1`.

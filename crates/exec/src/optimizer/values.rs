@@ -111,6 +111,12 @@ impl GradientValues {
     }
 }
 
+impl FromIterator<(ParamId, GradientValue)> for GradientValues {
+    fn from_iter<T: IntoIterator<Item = (ParamId, GradientValue)>>(values: T) -> Self {
+        Self { by_parameter: values.into_iter().collect() }
+    }
+}
+
 impl GradientValue {
     /// All numbers: of a table those of the touched rows.
     pub fn numbers(&self) -> &[f32] {
@@ -254,7 +260,7 @@ mod tests {
     }
 
     fn values(of: Vec<(usize, GradientValue)>) -> GradientValues {
-        GradientValues { by_parameter: of.into_iter().map(|(id, value)| (ParamId(id), value)).collect() }
+        of.into_iter().map(|(id, value)| (ParamId(id), value)).collect()
     }
 
     fn two() -> [GradientValues; 2] {
