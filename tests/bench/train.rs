@@ -167,7 +167,7 @@ pub(crate) fn measure(folder: &Path, threads: usize) -> Result<Value> {
         negative_sampling_rate: 1.0,
     };
     let before = resources::now();
-    let trained = train(&recipe, &data, &TrainOptions { threads }, &mut Silent)?;
+    let trained = train(&recipe, &data, &TrainOptions::new(threads), &mut Silent)?;
     let used = resources::now();
     let parameters: usize = trained.parameters.iter().map(|(_, values)| values.len()).sum();
     let speed = trained.report.samples_per_second;

@@ -39,7 +39,7 @@ pub(crate) fn publish(out: &Path) -> Result<Value> {
         examples: requests[..2].to_vec(),
         negative_sampling_rate: 1.0,
     };
-    let trained = train(&recipe, &data, &TrainOptions { threads: 1 }, &mut Silent)?;
+    let trained = train(&recipe, &data, &TrainOptions::new(1), &mut Silent)?;
     let loader = OrtLoader::new(OrtSettings::default())?;
     let published = publish_bundle(&recipe, &data, &trained, &out.join("models/mmoe"), &loader, &mut Silent)?;
     let file = out.join("requests.json");

@@ -40,7 +40,7 @@ fn native(kind: &str, models: &Path) -> Native {
     let recipe = recipe_of(kind);
     let samples = SampleSet::open(Path::new(&World::get().path("samples"))).expect("samples open");
     let data = TrainingData::load(&recipe, &samples).expect("samples fit the recipe");
-    let trained = train(&recipe, &data, &TrainOptions { threads: 1 }, &mut Silent).expect("training works");
+    let trained = train(&recipe, &data, &TrainOptions::new(1), &mut Silent).expect("training works");
     publish(&recipe, &data, &trained, &models.join(kind), &loader(), &mut Silent).expect("publishing works");
     let shards = samples.shards("test").expect("a test split");
     let mut forward = Forward::new(&recipe, &samples.encoders, 1).expect("the model can be run");

@@ -20,7 +20,7 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     ("gatefold-samples", &["schema", "features"]),
     (
         "gatefold-trainer",
-        &["schema", "features", "dataset", "graph", "nn", "exec", "onnx", "metrics", "engine", "backend-ort"],
+        &["schema", "features", "dataset", "graph", "nn", "exec", "onnx", "proto", "metrics", "engine", "backend-ort"],
     ),
     ("gatefold-engine", &["schema", "features"]),
     ("gatefold-backend-ort", &["engine", "schema", "features"]),

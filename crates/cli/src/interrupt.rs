@@ -8,7 +8,7 @@ use std::sync::{
 use anyhow::{Context, Result};
 
 /// Exit code of a program ended by the signal of Ctrl-C.
-const INTERRUPTED: i32 = 130;
+pub(crate) const EXIT_CODE: u8 = 130;
 
 /// Whether the person asked to stop.
 #[derive(Clone)]
@@ -25,7 +25,7 @@ impl Interrupt {
                     clippy::disallowed_methods,
                     reason = "the second Ctrl-C asks for an end without cleaning up"
                 )]
-                std::process::exit(INTERRUPTED);
+                std::process::exit(i32::from(EXIT_CODE));
             }
             tracing::warn!("stopping; press Ctrl-C again to end at once");
         })

@@ -2,7 +2,8 @@
 //!
 //! Each command is a file with its arguments and a `run`; this one only lists them and turns
 //! their result into an exit code: 0 for success, 1 for a failure (its causes on stderr), 2 for
-//! wrong usage. Data goes to stdout, everything else to stderr.
+//! wrong usage, 130 for a training that was interrupted. Data goes to stdout, everything else to
+//! stderr.
 
 mod bundles;
 mod compare;
@@ -21,6 +22,7 @@ mod train;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use gatefold_trainer::TrainError;
 
 use crate::console::{Console, Verbosity};
 
@@ -76,7 +78,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             console.error(&error);
-            ExitCode::FAILURE
+            let interrupted = error
+                .chain()
+                .filter_map(|cause| cause.downcast_ref())
+                .any(|error| matches!(error, TrainError::Interrupted { .. }));
+            if interrupted { ExitCode::from(interrupt::EXIT_CODE) } else { ExitCode::FAILURE }
         }
     }
 }

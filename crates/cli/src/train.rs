@@ -1,6 +1,9 @@
 //! `gatefold train`: a sample set becomes a published model.
 
-use std::{collections::BTreeMap, path::PathBuf};
+mod log;
+mod progress;
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -9,22 +12,29 @@ use gatefold_experiment::evaluation::render_gates;
 use gatefold_metrics::Metric;
 use gatefold_schema::{Calibration, CalibrationMethod, ModelKind, Recipe};
 use gatefold_trainer::{
-    Event, OutputEvaluation, Progress, TrainOptions, TrainingData, calibration, gates, publish, train,
+    Checkpoints, Existing, OutputEvaluation, TrainError, TrainOptions, TrainingData, calibration,
+    checkpoint::CheckpointFolder, gates, publish, train,
 };
-use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::{
     bundles,
     console::{Console, table},
-    interrupt::Interrupt,
 };
+use progress::TrainingProgress;
+
+/// Name of the folder of checkpoints in the model's folder.
+const CHECKPOINTS: &str = ".checkpoint";
 
 /// Train a model and publish it as a bundle.
 ///
 /// Trains on the `train` split, keeps the parameters that are best on the `valid` split, checks
 /// the exported graphs in ONNX Runtime against the trainer's own scores, and publishes the bundle
 /// as the next version in the model's folder.
+///
+/// An unfinished training is kept as a checkpoint, from time to time and when it is stopped by
+/// Ctrl-C (exit code 130); the same command with --resume goes on from it, and publishes the same
+/// bundle as a training that was never stopped.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Example:\n  gatefold train --recipe training/recipes/synthetic.toml --samples work/samples \
@@ -52,9 +62,53 @@ pub(crate) struct Args {
     /// Threads [default: one per core].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads: Option<u64>,
+    /// Begin with the parameters of this bundle, or of the latest version in a model's folder,
+    /// where they fit.
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    warm_start: Option<PathBuf>,
+    /// Folder of the checkpoint of an unfinished training [default: .checkpoint in --out].
+    #[arg(long, value_name = "DIR")]
+    checkpoints: Option<PathBuf>,
+    /// Write a checkpoint every so many steps, too.
+    #[arg(long, value_name = "STEPS", default_value_t = 0)]
+    checkpoint_steps: usize,
+    /// Write a checkpoint every so many minutes; 0: only for other reasons.
+    #[arg(long, value_name = "MINUTES", default_value_t = 10)]
+    checkpoint_minutes: u64,
+    /// Go on from the checkpoint.
+    #[arg(long)]
+    resume: bool,
+    /// Remove the checkpoint of an unfinished training, and begin anew.
+    #[arg(long, conflicts_with = "resume")]
+    restart: bool,
+    /// Write TensorBoard event files into this folder.
+    #[arg(long, value_name = "DIR")]
+    tensorboard: Option<PathBuf>,
+    /// Append what happens to this file, a JSON object a line.
+    #[arg(long, value_name = "FILE")]
+    log_json: Option<PathBuf>,
+    /// Steps between two entries about steps in event files and --log-json.
+    #[arg(long, value_name = "STEPS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    log_every: u64,
     /// Print one JSON object at the end.
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    fn checkpoints(&self) -> Checkpoints {
+        let minutes = self.checkpoint_minutes;
+        Checkpoints {
+            folder: self.checkpoints.clone().unwrap_or_else(|| self.out.join(CHECKPOINTS)),
+            every_steps: self.checkpoint_steps,
+            every: (minutes > 0).then(|| Duration::from_secs(60 * minutes)),
+            existing: match (self.resume, self.restart) {
+                (true, _) => Existing::Resume,
+                (_, true) => Existing::Discard,
+                _ => Existing::Refuse,
+            },
+        }
+    }
 }
 
 fn kinds() -> impl TypedValueParser<Value = ModelKind> {
@@ -70,17 +124,32 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
         .with_context(|| format!("cannot open the samples in {}", args.samples.display()))?;
     let threads = args.threads.map_or_else(bundles::all_cores, |threads| threads as usize);
     let loader = bundles::loader()?;
-    let mut progress = TrainingProgress::new(console)?;
+    let mut progress = TrainingProgress::new(&args, console)?;
+    let checkpoints = args.checkpoints();
+    let folder = checkpoints.folder.clone();
+    let options =
+        TrainOptions { threads, checkpoints: Some(checkpoints), warm_start: args.warm_start.clone() };
 
     let data = TrainingData::load(&recipe, &samples)
         .with_context(|| format!("cannot use the samples in {}", args.samples.display()))?;
-    let mut trained = train(&recipe, &data, &TrainOptions { threads }, &mut progress).with_context(|| {
-        format!("cannot train {} with {}", recipe.model.kind.name(), args.recipe.display())
+    let mut trained = train(&recipe, &data, &options, &mut progress).map_err(|error| {
+        let context = match &error {
+            TrainError::Interrupted { checkpoint: Some(_), .. } => {
+                format!("go on with: {}", resume_command())
+            }
+            _ => format!("cannot train {} with {}", recipe.model.kind.name(), args.recipe.display()),
+        };
+        anyhow::Error::new(error).context(context)
     })?;
     gates::inspect(&recipe, &data, threads, &mut trained).context("cannot look into the model")?;
     calibration::fit(&recipe, &data, threads, &mut trained).context("cannot calibrate the model")?;
     let published = publish(&recipe, &data, &trained, &args.out, &loader, &mut progress)
         .with_context(|| format!("cannot publish into {}", args.out.display()))?;
+    progress.published(&published);
+    // Nothing is left to go on with.
+    if let Err(error) = CheckpointFolder::open(&folder).and_then(CheckpointFolder::remove) {
+        tracing::warn!("{error}");
+    }
 
     let report = &trained.report;
     let validation: BTreeMap<&str, BTreeMap<&str, f64>> =
@@ -160,63 +229,14 @@ fn read_recipe(args: &Args) -> Result<Recipe> {
     Ok(recipe)
 }
 
-/// A bar while training, a line for each evaluation.
-struct TrainingProgress<'a> {
-    console: &'a Console,
-    interrupt: Interrupt,
-    bar: Option<ProgressBar>,
-}
-
-impl<'a> TrainingProgress<'a> {
-    fn new(console: &'a Console) -> Result<Self> {
-        Ok(Self { console, interrupt: Interrupt::listen()?, bar: None })
-    }
-}
-
-impl Progress for TrainingProgress<'_> {
-    fn report(&mut self, event: &Event<'_>) {
-        match event {
-            Event::Started { rows, steps, parameters } => {
-                tracing::info!("{rows} training rows, {steps} steps, {parameters} parameters");
-                let bar = self.console.bar(*steps as u64, "steps");
-                bar.set_prefix("training");
-                self.bar = Some(bar);
-            }
-            Event::Stepped { step, loss, samples_per_second, .. } => {
-                if let Some(bar) = &self.bar {
-                    bar.set_position(*step as u64);
-                    bar.set_message(format!("loss {loss:.4}, {samples_per_second:.0} samples/s"));
-                }
-            }
-            Event::Evaluated { epoch, step, evaluation, best } => {
-                let figures: Vec<String> = evaluation
-                    .outputs
-                    .iter()
-                    .filter_map(|output| Some(format!("{} AUC {:.4}", output.output, output.figures.auc?)))
-                    .collect();
-                let mark = if *best { ", the best so far" } else { "" };
-                tracing::info!("epoch {epoch}, step {step}: {}{mark}", figures.join(", "));
-            }
-            Event::StoppedEarly { best_step } => {
-                tracing::info!("stopped early: nothing was better than step {best_step}");
-            }
-            Event::Verified { form, rows, largest_difference } => {
-                tracing::info!(
-                    "{form} ONNX graph agrees with the trainer on {rows} rows (largest difference {largest_difference:.1e})"
-                );
-            }
-        }
-    }
-
-    fn cancelled(&self) -> bool {
-        self.interrupt.requested()
-    }
-}
-
-impl Drop for TrainingProgress<'_> {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
+/// This command, going on from its checkpoint.
+fn resume_command() -> String {
+    let quoted =
+        |argument: String| match argument.contains(|c: char| c.is_whitespace() || "'\"$\\".contains(c)) {
+            true => format!("'{}'", argument.replace('\'', "'\\''")),
+            false => argument,
+        };
+    let is_kept = |argument: &String| !["--resume", "--restart"].contains(&argument.as_str());
+    let arguments: Vec<String> = std::env::args().filter(is_kept).map(quoted).collect();
+    format!("{} --resume", arguments.join(" "))
 }

@@ -307,7 +307,9 @@ fn a_killed_training_leaves_no_version() {
 
 fn versions(model: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(model) else { return Vec::new() };
-    entries.map(|entry| entry.unwrap().path()).collect()
+    let paths = entries.map(|entry| entry.unwrap().path());
+    // What is hidden is no version: an unfinished training, or a bundle being written.
+    paths.filter(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.')).collect()
 }
 
 fn read(path: &str) -> DataFrame {

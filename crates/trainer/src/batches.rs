@@ -9,7 +9,7 @@ use gatefold_schema::Recipe;
 
 use crate::{
     error::TrainError,
-    space::{Labels, measured_outputs},
+    space::{Labels, conditions, label_columns, measured_outputs},
 };
 
 /// The rows of one step.
@@ -22,7 +22,7 @@ pub struct Batch {
     /// Encoded features, with the numbers of requests and candidates. In batches of whole requests,
     /// user and context features have one row a request; otherwise each row is a request.
     pub features: FeatureBatch,
-    /// The label columns of the tasks, one value a candidate.
+    /// The label columns of tasks and derived outputs and the weights of rows, one value a candidate.
     pub labels: Labels,
 }
 
@@ -47,8 +47,12 @@ impl BatchSource {
         let options = ReadOptions {
             shuffle: settings.shuffle.then_some(settings.seed),
             unit: if settings.request_batches { Unit::Request } else { Unit::Row },
-            conditions: within.map(Condition::Positive).into_iter().collect(),
-            labels: outputs.into_iter().map(|output| output.label).collect(),
+            conditions: within
+                .map(Condition::Positive)
+                .into_iter()
+                .chain(conditions(&recipe.tasks, settings.outside_space))
+                .collect(),
+            labels: label_columns(recipe),
             ..ReadOptions::new(settings.batch_size)
         };
         Ok(Self { reader: Reader::new(shards, options)? })

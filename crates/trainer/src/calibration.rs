@@ -57,7 +57,7 @@ pub fn fit(
     let graph = gatefold_nn::forward(&data.encoders.features, &recipe.tasks, &recipe.derived, &recipe.model)?;
     let targets =
         tasks.iter().map(|(task, _)| fitted_on(&graph, task, method_of(task))).collect::<Result<_, _>>()?;
-    let mut heads = Forward::with_targets(graph, targets, &data.encoders, threads)?;
+    let mut heads = Forward::with_targets(graph, targets, recipe, &data.encoders, threads)?;
     let values = heads.score_rows(&trained.parameters, &data.valid)?;
     let mut calibrators = BTreeMap::new();
     for ((task, output), values) in tasks.iter().zip(&values) {

@@ -10,7 +10,7 @@ use gatefold_schema::{EncoderSet, JsonRequest, Recipe};
 use crate::{
     error::TrainError,
     evaluation::Observed,
-    space::{LabelCheck, measured_outputs, sampling_weights},
+    space::{LabelCheck, conditions, label_columns, sampling_weights, satisfied},
 };
 
 /// Splits of at most so many decoded bytes are decoded once and kept.
@@ -48,53 +48,55 @@ impl TrainingData {
         })
     }
 
-    /// Checks the labels of both splits for the tasks of `recipe`.
+    /// Checks the labels of both splits for the tasks of `recipe`; how many rows of each are left
+    /// out.
     ///
     /// # Errors
     /// As [`LabelCheck::finish`], or shards that cannot be read.
-    pub fn check(&self, recipe: &Recipe) -> Result<(), TrainError> {
+    pub fn check(&self, recipe: &Recipe) -> Result<[(&'static str, usize); 2], TrainError> {
         check_features_match(recipe, &self.encoders)?;
-        for (name, shards) in [("train", &self.train), ("valid", &self.valid)] {
-            let mut check = LabelCheck::new(name, &recipe.tasks, &recipe.derived, shards.label_names())?;
-            let labels = label_columns(recipe);
+        let labels = label_columns(recipe);
+        let check = |name: &'static str, shards: &Shards| -> Result<_, TrainError> {
+            let mut check =
+                LabelCheck::new(name, &recipe.tasks, &recipe.derived, &recipe.train, shards.label_names())?;
             shards.scan(Columns { features: false, labels: &labels, time: false }, |part| {
                 check.add(part.rows, &part.labels);
                 Ok::<(), TrainError>(())
             })?;
-            check.finish()?;
-        }
-        Ok(())
+            Ok((name, check.finish()?))
+        };
+        Ok([check("train", &self.train)?, check("valid", &self.valid)?])
     }
 
-    /// What was observed on all validation rows: the labels of the recipe's outputs, requests as
-    /// groups, and weights by which sampled negatives stand for all of them.
+    /// What was observed on the validation rows that are not left out: the labels of the recipe's
+    /// outputs, requests as groups, and weights by which sampled negatives stand for all of them.
     ///
     /// # Errors
     /// Shards that cannot be read.
     pub fn valid_observed(&self, recipe: &Recipe) -> Result<Observed, TrainError> {
-        let labels = self.valid.labels(&label_columns(recipe))?;
+        let mut labels = self.valid.labels(&label_columns(recipe))?;
         let mut groups = Vec::with_capacity(self.valid.rows());
         self.valid.scan(Columns { features: false, labels: &[], time: false }, |part| {
             groups.extend_from_slice(&part.request);
             Ok::<(), TrainError>(())
         })?;
+        let kept = satisfied(&conditions(&recipe.tasks, recipe.train.outside_space), groups.len(), &labels);
+        labels.values_mut().for_each(|values| retain(values, &kept));
+        retain(&mut groups, &kept);
         let weights = sampling_weights(groups.len(), &labels, &recipe.tasks, self.negative_sampling_rate);
         Ok(Observed { labels, groups, weights })
     }
 }
 
+/// Leaves only the values of rows that are kept.
+fn retain<T>(values: &mut Vec<T>, kept: &[bool]) {
+    let mut kept = kept.iter();
+    values.retain(|_| kept.next() == Some(&true));
+}
+
 fn keep_if_small(shards: Shards) -> Result<Shards, TrainError> {
     let bytes = shards.rows() * shards.row_bytes(shards.label_names().len());
     Ok(if bytes <= KEPT_BYTES { shards.keep()? } else { shards })
-}
-
-/// The label columns of tasks and derived outputs, each once.
-fn label_columns(recipe: &Recipe) -> Vec<String> {
-    let outputs = measured_outputs(&recipe.tasks, &recipe.derived);
-    let mut labels: Vec<String> = outputs.into_iter().map(|output| output.label).collect();
-    labels.sort_unstable();
-    labels.dedup();
-    labels
 }
 
 /// The encoders of a sample set with what the recipe says of a feature beyond its encoding: models

@@ -1,6 +1,6 @@
 //! Why a training or a publication stopped.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gatefold_dataset::DatasetError;
 use gatefold_engine::{BackendError, BundleError, GoldenError};
@@ -11,6 +11,8 @@ use gatefold_metrics::MetricError;
 use gatefold_nn::NnError;
 use gatefold_onnx::OnnxError;
 use gatefold_schema::ConfigError;
+
+use crate::{checkpoint::CheckpointError, warm_start::WarmStartError};
 
 /// A training or a publication that cannot go on. Nothing has been published in any of these
 /// cases.
@@ -69,7 +71,8 @@ pub enum TrainError {
     /// A conditional outcome without its condition, such as a conversion without a click.
     #[error(
         "split '{split}': {count} rows have {label} = 1 but {given} = 0 (the first is row {row}), though task \
-         '{task}' can only happen where {given} = 1: correct the logs or the attribution"
+         '{task}' can only happen where {given} = 1: correct the logs or the attribution, or leave such rows out \
+         with outside_space = \"drop\" in [train]"
     )]
     OutsideSampleSpace {
         /// Name of the split.
@@ -103,21 +106,18 @@ pub enum TrainError {
         space: String,
     },
     /// A loss that is NaN or infinite.
+    #[error(transparent)]
+    NotFinite(Box<NotFinite>),
+    /// A metric to choose by that does not exist there.
     #[error(
-        "the loss of {task} is {loss} at epoch {epoch}, step {step}: lower learning_rate, or look for extreme \
-         values in the features of this batch: {ranges}"
+        "select: the metric '{metric}' of {output} is not defined on the validation split (one class only, or \
+         not a metric of what it predicts): choose another metric or other weights"
     )]
-    NotFinite {
-        /// Tasks whose loss is not finite.
-        task: String,
-        /// The loss.
-        loss: f32,
-        /// Epoch, from 1.
-        epoch: usize,
-        /// Step, from 1.
-        step: usize,
-        /// Smallest and largest value of every feature in the batch.
-        ranges: String,
+    Undefined {
+        /// The metric.
+        metric: &'static str,
+        /// The output.
+        output: String,
     },
     /// An output that no row of a split is measured on.
     #[error("split '{split}' has no row for '{output}' ({space}): evaluate on more rows")]
@@ -130,8 +130,30 @@ pub enum TrainError {
         space: String,
     },
     /// The caller asked to stop.
-    #[error("training was interrupted; nothing was published")]
-    Cancelled,
+    #[error("training was interrupted after step {step}; nothing was published{}", in_words(.checkpoint))]
+    Interrupted {
+        /// Steps made.
+        step: usize,
+        /// Step and folder of the checkpoint that the training can go on from.
+        checkpoint: Option<(usize, PathBuf)>,
+    },
+    /// A checkpoint that cannot be written or gone on from.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// Balancing by gradients where the tasks have no layer in common.
+    #[error(
+        "balance gradnorm compares the tasks' gradients at the last layer that they share, and this model has \
+         none: choose another model, or another kind of balance"
+    )]
+    NoSharedLayer,
+    /// A bundle that a training cannot begin from.
+    #[error("cannot begin with the parameters of {path}", path = path.display())]
+    WarmStart {
+        /// The bundle, or the model's folder.
+        path: PathBuf,
+        /// Why.
+        source: WarmStartError,
+    },
     /// An exported graph does not give the trainer's scores.
     #[error(
         "the {form} graph gives output '{output}' a score of {exported} on validation row {row} where the trainer \
@@ -212,4 +234,42 @@ pub enum TrainError {
         /// Why.
         source: BundleError,
     },
+}
+
+/// A loss that is NaN or infinite, with what one needs to find out why.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the loss of {task} is {loss} at epoch {epoch}, step {step}: lower learning_rate, or look for extreme values \
+     in the features of this batch: {ranges}{}", in_words(.kept)
+)]
+pub struct NotFinite {
+    /// Tasks whose loss is not finite.
+    pub task: String,
+    /// The loss.
+    pub loss: f32,
+    /// Epoch, from 1.
+    pub epoch: usize,
+    /// Step, from 1.
+    pub step: usize,
+    /// Smallest and largest value of every feature in the batch.
+    pub ranges: String,
+    /// Step and folder of the last good checkpoint.
+    pub kept: Option<(usize, PathBuf)>,
+}
+
+impl TrainError {
+    /// Says which checkpoint is left, where a loss is not finite.
+    pub(crate) fn with_checkpoint(mut self, checkpoint: Option<(usize, &Path)>) -> Self {
+        if let Self::NotFinite(not_finite) = &mut self {
+            not_finite.kept = checkpoint.map(|(step, folder)| (step, folder.to_owned()));
+        }
+        self
+    }
+}
+
+fn in_words(checkpoint: &Option<(usize, PathBuf)>) -> String {
+    let text = |(step, folder): &(usize, PathBuf)| {
+        format!("; the checkpoint of step {step} is in {}", folder.display())
+    };
+    checkpoint.as_ref().map(text).unwrap_or_default()
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use gatefold_dataset::{ReadOptions, Reader, Shards};
+use gatefold_dataset::{Condition, ReadOptions, Reader, Shards};
 use gatefold_exec::{Executor, InputValue, Parameters, Plan};
 use gatefold_features::{FeatureBatch, FeatureColumn};
 use gatefold_graph::{Graph, NodeId};
 use gatefold_schema::{Calibrator, EncoderSet, Level, Recipe};
 
-use crate::error::TrainError;
+use crate::{error::TrainError, space::conditions};
 
 /// Rows scored at a time.
 const ROWS_PER_BATCH: usize = 4096;
@@ -19,6 +19,7 @@ pub struct Forward {
     executor: Executor,
     outputs: Vec<NodeId>,
     features: Vec<InputFeature>,
+    conditions: Vec<Condition>,
 }
 
 /// What the forward pass must know of a feature.
@@ -49,13 +50,14 @@ impl Forward {
         let Recipe { tasks, derived, model, .. } = recipe;
         let graph = gatefold_nn::calibrated(&encoders.features, tasks, derived, model, calibrators)?;
         let outputs = graph.outputs().iter().map(|(_, node)| *node).collect();
-        Self::with_targets(graph, outputs, encoders, threads)
+        Self::with_targets(graph, outputs, recipe, encoders, threads)
     }
 
     /// Compiles a forward graph to values other than its outputs, which stand in their place.
     pub(crate) fn with_targets(
         graph: Graph,
         targets: Vec<NodeId>,
+        recipe: &Recipe,
         encoders: &EncoderSet,
         threads: usize,
     ) -> Result<Self, TrainError> {
@@ -68,7 +70,8 @@ impl Forward {
                 level: fitted.feature.side.level(),
             })
             .collect();
-        Ok(Self { graph, executor, outputs: targets, features })
+        let conditions = conditions(&recipe.tasks, recipe.train.outside_space);
+        Ok(Self { graph, executor, outputs: targets, features, conditions })
     }
 
     /// The graph, every input at candidate level.
@@ -103,8 +106,8 @@ impl Forward {
         Ok(scores.into_iter().map(<[f32]>::to_vec).collect())
     }
 
-    /// Probabilities of every row of a split in order: one list an output. Shards on disk are
-    /// decoded while those before them are scored.
+    /// Probabilities of every row of a split in order, those aside that the recipe leaves out: one
+    /// list an output. Shards on disk are decoded while those before them are scored.
     ///
     /// # Errors
     /// As [`Self::score`], and shards that cannot be read.
@@ -132,7 +135,8 @@ impl Forward {
         rows: &Shards,
         mut each: impl FnMut(&[&[f32]]) -> Result<(), TrainError>,
     ) -> Result<(), TrainError> {
-        for batch in Reader::new(rows, ReadOptions::new(ROWS_PER_BATCH))?.batches(0..1, 0)? {
+        let options = ReadOptions { conditions: self.conditions.clone(), ..ReadOptions::new(ROWS_PER_BATCH) };
+        for batch in Reader::new(rows, options)?.batches(0..1, 0)? {
             let features = batch?.features;
             each(&self.run(parameters, features.candidates, &features.columns)?)?;
         }

@@ -49,7 +49,7 @@ pub fn inspect(
         layers.iter().map(|(_, node)| UnitTally::new(graph.fact(*node).row_len())).collect();
 
     let failed = |source| TrainError::Metric { output: "gates".into(), split: "valid".into(), source };
-    let mut forward = Forward::with_targets(graph, targets, &data.encoders, threads)?;
+    let mut forward = Forward::with_targets(graph, targets, recipe, &data.encoders, threads)?;
     forward.scan(&trained.parameters, &data.valid, |values| {
         let (of_gates, of_layers) = values.split_at(gate_tallies.len());
         let gates = gate_tallies.iter_mut().zip(of_gates).try_for_each(|(tally, values)| tally.add(values));

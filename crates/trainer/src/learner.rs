@@ -1,41 +1,39 @@
-//! The model while it learns: parameters, one compiled step, the optimizer.
+//! The model while it learns: parameters, the compiled step of each kind of batch, the optimizer.
+
+mod program;
 
 use gatefold_dataset::Shards;
-use gatefold_exec::{Executor, GradientOptions, InputValue, Optimizer, OptimizerConfig, Parameters, Plan};
+use gatefold_exec::{GradientOptions, InputValue, Optimizer, OptimizerConfig, Parameters};
 use gatefold_features::FeatureColumn;
-use gatefold_graph::{
-    NodeId,
-    autodiff::{Gradients, differentiate},
-};
-use gatefold_nn::{
-    DROPOUT_SEED, LOSS, RunningStatistic, label_name, loss_name, loss_weight_name, running_statistics,
-    weight_name,
-};
-use gatefold_schema::{EncoderSet, REQUEST_OF, Recipe};
+use gatefold_graph::{Graph, Op};
+use gatefold_nn::{DROPOUT_SEED, label_name, loss_name, loss_weight_name, weight_name};
+use gatefold_schema::{EncoderSet, OptimizerConfig as Config, REQUEST_OF, Recipe, TrainConfig};
 
 use crate::{
+    balance::{self, Observed, Weighing},
     batches::Batch,
-    error::TrainError,
+    error::{NotFinite, TrainError},
     forward::{Forward, input_value},
     levels,
+    mixture::{BatchKind, Mixture},
     space::{MeasuredOutput, loss_weights, measured_outputs},
 };
+use program::Program;
 
-/// Spreads the seeds of trainings, so that neighbours drop other units at every step.
-const DROPOUT_STREAM: u64 = 1_000_003;
+/// Spreads the seeds of trainings, so that neighbours draw other numbers at every step.
+const SEED_STREAM: u64 = 1_000_003;
 
-/// Parameters, plan and optimizer of one training.
+/// Parameters, plans and optimizer of one training.
 pub(crate) struct Learner {
-    parameters: Parameters,
-    executor: Executor,
-    gradients: Gradients,
-    optimizer: Optimizer,
-    loss: NodeId,
-    statistics: Vec<RunningStatistic>,
-    seed: u64,
+    pub(crate) parameters: Parameters,
+    pub(crate) optimizer: Optimizer,
+    pub(crate) weighing: Box<dyn Weighing>,
+    programs: Vec<(BatchKind, Program)>,
     forward: Forward,
     features: Vec<String>,
     tasks: Vec<LearnedTask>,
+    sample_weight: Option<String>,
+    seed: u64,
 }
 
 /// A task as the training graph knows it.
@@ -45,59 +43,57 @@ struct LearnedTask {
     label_input: String,
     weight_input: String,
     loss_weight_input: String,
-    loss_weight: f32,
-    loss: NodeId,
+    /// Weight of its loss in the recipe.
+    weight: f32,
+    /// The task whose rows the loss counts: its own, unless the model learns it on others'.
+    space: usize,
+}
+
+/// The losses of a batch, before the step.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct BatchLosses {
+    /// What the step lowered.
+    pub(crate) total: f32,
+    /// The loss of each task that the batch taught.
+    pub(crate) by_task: Vec<Option<f32>>,
 }
 
 impl Learner {
-    pub(crate) fn new(recipe: &Recipe, encoders: &EncoderSet, threads: usize) -> Result<Self, TrainError> {
-        let mut graph = levels::training(recipe, encoders)?;
-        let node = |name: &str| {
-            graph.output_named(name).ok_or_else(|| TrainError::NoOutput { output: name.to_owned() })
-        };
-        let loss = node(LOSS)?;
-        let tasks: Vec<LearnedTask> = recipe
-            .tasks
+    pub(crate) fn new(
+        recipe: &Recipe,
+        encoders: &EncoderSet,
+        mixture: &Mixture,
+        threads: usize,
+    ) -> Result<Self, TrainError> {
+        let Recipe { tasks, train: settings, .. } = recipe;
+        let graph = levels::training(recipe, encoders)?;
+        let learned = tasks
             .iter()
-            .zip(measured_outputs(&recipe.tasks, &[]))
-            .map(|(task, measured)| {
-                Ok(LearnedTask {
-                    name: task.name.clone(),
-                    measured,
-                    label_input: label_name(&task.name),
-                    weight_input: weight_name(&task.name),
-                    loss_weight_input: loss_weight_name(&task.name),
-                    loss_weight: task.weight,
-                    loss: node(&loss_name(&task.name))?,
-                })
+            .zip(measured_outputs(tasks, &[]))
+            .enumerate()
+            .map(|(index, (task, measured))| LearnedTask {
+                space: space_of(&graph, &loss_name(&task.name), recipe).unwrap_or(index),
+                name: task.name.clone(),
+                measured,
+                label_input: label_name(&task.name),
+                weight_input: weight_name(&task.name),
+                loss_weight_input: loss_weight_name(&task.name),
+                weight: task.weight,
             })
-            .collect::<Result<_, TrainError>>()?;
-        let statistics = running_statistics(&graph);
-        let gradients = differentiate(&mut graph, loss)?;
-        let mut targets = vec![loss];
-        targets.extend(tasks.iter().map(|task| task.loss));
-        targets.extend(gradients.targets());
-        targets.extend(statistics.iter().map(|statistic| statistic.batch));
-        let parameters = Parameters::initialise(graph.parameters(), recipe.train.seed);
-        let rate = recipe.train.learning_rate;
-        let dense = OptimizerConfig::adam(rate);
-        let tables = OptimizerConfig::adam(recipe.train.embedding_learning_rate.unwrap_or(rate));
+            .collect();
+        let compile =
+            |kind| Ok((kind, Program::new(graph.clone(), kind, tasks, &settings.balance, threads)?));
         Ok(Self {
-            optimizer: Optimizer::new(graph.parameters(), &dense, &tables, GradientOptions::default())?,
-            parameters,
-            executor: Executor::new(Plan::compile(&graph, &targets)?, threads)?,
-            gradients,
-            loss,
-            statistics,
-            seed: recipe.train.seed,
+            parameters: Parameters::initialise(graph.parameters(), settings.seed),
+            optimizer: optimizer(&graph, settings)?,
+            weighing: balance::weighing(&settings.balance, tasks),
+            programs: mixture.kinds().into_iter().map(compile).collect::<Result<_, TrainError>>()?,
             forward: Forward::new(recipe, encoders, threads)?,
             features: encoders.features.iter().map(|fitted| fitted.feature.name.clone()).collect(),
-            tasks,
+            tasks: learned,
+            sample_weight: settings.sample_weight.clone(),
+            seed: settings.seed,
         })
-    }
-
-    pub(crate) fn parameters(&self) -> &Parameters {
-        &self.parameters
     }
 
     /// Trained numbers in all.
@@ -105,64 +101,147 @@ impl Learner {
         self.parameters.iter().map(|(_, values)| values.len()).sum()
     }
 
+    /// The task whose sample space the batches of a kind are drawn from; none for all rows.
+    pub(crate) fn space(&self, kind: BatchKind) -> Option<&str> {
+        match kind {
+            BatchKind::Joint => None,
+            BatchKind::Task(task) => Some(&self.tasks[self.tasks[task].space].name),
+        }
+    }
+
     /// Scores every row of a split in order: one list an output.
     pub(crate) fn score(&mut self, rows: &Shards) -> Result<Vec<Vec<f32>>, TrainError> {
         self.forward.score_rows(&self.parameters, rows)
     }
 
-    /// Makes one step, the `step`th over all epochs from 1; the total loss before it.
+    /// Makes one step, the `step`th over all epochs from 1, with step sizes times `rate_factor`;
+    /// the losses before it.
     ///
     /// # Errors
     /// A loss that is not finite, with the feature ranges of the batch; the parameters are then
     /// those before the step.
-    pub(crate) fn step(&mut self, batch: &Batch, step: usize) -> Result<f32, TrainError> {
+    pub(crate) fn step(
+        &mut self,
+        kind: BatchKind,
+        batch: &Batch,
+        step: usize,
+        rate_factor: f32,
+    ) -> Result<BatchLosses, TrainError> {
         let Batch { features, labels, .. } = batch;
-        let weights: Vec<Vec<f32>> =
-            self.tasks.iter().map(|task| loss_weights(&task.measured, labels, features.candidates)).collect();
+        let row_weights = self.row_weights(batch);
+        let factors = self.weighing.factors();
+        let loss_weights: Vec<f32> = self
+            .tasks
+            .iter()
+            .zip(&factors)
+            .map(|(task, factor)| task.weight * if kind == BatchKind::Joint { *factor as f32 } else { 1.0 })
+            .collect();
+        let seed = self.seed.wrapping_mul(SEED_STREAM).wrapping_add(step as u64);
         let request_of: Vec<i32> = features.request_of.iter().map(|request| *request as i32).collect();
+        let dropout_seed = [seed as i32];
         let names = self.features.iter().map(String::as_str);
         let mut inputs: Vec<(&str, InputValue)> =
             names.zip(features.columns.iter().map(input_value)).collect();
-        // Only the graph with the request level apart reads it.
-        inputs.push((REQUEST_OF, InputValue::I32(&request_of)));
-        for (task, weights) in self.tasks.iter().zip(&weights) {
+        for ((task, weights), loss_weight) in self.tasks.iter().zip(&row_weights).zip(&loss_weights) {
             inputs.push((&task.label_input, InputValue::F32(&labels[&task.measured.label])));
             inputs.push((&task.weight_input, InputValue::F32(weights)));
-            inputs.push((&task.loss_weight_input, InputValue::F32(std::slice::from_ref(&task.loss_weight))));
+            inputs.push((&task.loss_weight_input, InputValue::F32(std::slice::from_ref(loss_weight))));
         }
-        let dropout_seed = [self.seed.wrapping_mul(DROPOUT_STREAM).wrapping_add(step as u64) as i32];
+        // Only some graphs read these.
+        inputs.push((REQUEST_OF, InputValue::I32(&request_of)));
         inputs.push((DROPOUT_SEED, InputValue::I32(&dropout_seed)));
-        self.executor.run(&self.parameters, features.requests, features.candidates, &inputs)?;
-        let loss = self.scalar(self.loss);
-        if !loss.is_finite() {
-            let bad = self.tasks.iter().filter(|task| !self.scalar(task.loss).is_finite());
-            return Err(TrainError::NotFinite {
-                task: bad.map(|task| task.name.as_str()).collect::<Vec<_>>().join(", "),
-                loss,
-                epoch: batch.epoch + 1,
-                step,
-                ranges: ranges(&self.features, &features.columns),
-            });
+
+        let program = self.programs.iter_mut().find(|(other, _)| *other == kind).map(|(_, program)| program);
+        let Some(program) = program else { unreachable!("every kind of the mixture was compiled") };
+        program.run(&self.parameters, [features.requests, features.candidates], &inputs)?;
+        let losses = BatchLosses { total: program.total(), by_task: program.losses() };
+        if !losses.total.is_finite() {
+            return Err(not_finite(&self.tasks, &losses, batch, step, &self.features));
         }
-        self.optimizer.step(&mut self.parameters, &self.gradients, &self.executor, &inputs, 1.0)?;
-        self.move_statistics(features.candidates);
-        Ok(loss)
+        program.step(&mut self.parameters, &mut self.optimizer, &inputs, &loss_weights, seed, rate_factor)?;
+        program.move_statistics(&mut self.parameters, features.candidates);
+        if kind == BatchKind::Joint {
+            let observed = |(index, task): (usize, &LearnedTask)| Observed {
+                loss: f64::from(losses.by_task[index].unwrap_or(0.0)),
+                gradient_norm: program.gradient_norm(index),
+                present: row_weights[task.space].iter().any(|weight| *weight > 0.0),
+            };
+            let observed: Vec<Observed> = self.tasks.iter().enumerate().map(observed).collect();
+            self.weighing.observe(&observed);
+        }
+        Ok(losses)
     }
 
-    /// Moves the running statistics of batch normalization towards those of the last batch.
-    fn move_statistics(&mut self, rows: usize) {
-        for statistic in &self.statistics {
-            let batch = self.executor.value(statistic.batch);
-            let running = self.parameters.get_mut(statistic.parameter);
-            running.iter_mut().zip(batch).for_each(|(running, batch)| {
-                *running = statistic.moved(*running, *batch, rows);
-            });
-        }
+    /// The weight of each row in each task's loss: that of the sample in the task's sample space,
+    /// and 0 elsewhere.
+    fn row_weights(&self, batch: &Batch) -> Vec<Vec<f32>> {
+        let samples = self.sample_weight.as_ref().map(|column| &batch.labels[column]);
+        let of_task = |task: &LearnedTask| {
+            let mut weights = loss_weights(&task.measured, &batch.labels, batch.features.candidates);
+            for (weight, sample) in weights.iter_mut().zip(samples.into_iter().flatten()) {
+                *weight *= sample;
+            }
+            weights
+        };
+        self.tasks.iter().map(of_task).collect()
     }
+}
 
-    fn scalar(&self, node: NodeId) -> f32 {
-        self.executor.value(node).first().copied().unwrap_or(f32::NAN)
+/// The task whose row weights a loss reads.
+fn space_of(graph: &Graph, loss: &str, recipe: &Recipe) -> Option<usize> {
+    let loss = graph.node(graph.output_named(loss)?);
+    loss.inputs.iter().find_map(|input| match &graph.node(*input).op {
+        Op::Input { name } => recipe.tasks.iter().position(|task| weight_name(&task.name) == *name),
+        _ => None,
+    })
+}
+
+fn optimizer(graph: &Graph, settings: &TrainConfig) -> Result<Optimizer, TrainError> {
+    let dense = optimizer_config(&settings.optimizer, settings.learning_rate);
+    let table_rate = settings.embedding_learning_rate.unwrap_or(settings.learning_rate);
+    let tables = optimizer_config(settings.table_optimizer(), table_rate);
+    let options = GradientOptions {
+        clip_norm: settings.clip_norm,
+        l2: settings.l2,
+        embedding_l2: settings.embedding_l2,
+    };
+    Ok(Optimizer::new(graph.parameters(), &dense, &tables, options)?)
+}
+
+fn optimizer_config(config: &Config, learning_rate: f32) -> OptimizerConfig {
+    match *config {
+        Config::Sgd { momentum } => OptimizerConfig::Sgd { learning_rate, momentum },
+        Config::Adam { beta1, beta2, epsilon } => {
+            OptimizerConfig::Adam { learning_rate, beta1, beta2, epsilon }
+        }
+        Config::AdamW { beta1, beta2, epsilon, weight_decay } => {
+            OptimizerConfig::AdamW { learning_rate, beta1, beta2, epsilon, weight_decay }
+        }
+        Config::Adagrad { initial, epsilon } => OptimizerConfig::Adagrad { learning_rate, epsilon, initial },
+        Config::RowwiseAdagrad { initial, epsilon } => {
+            OptimizerConfig::RowwiseAdagrad { learning_rate, epsilon, initial }
+        }
+        Config::Ftrl { beta, l1, l2 } => OptimizerConfig::Ftrl { learning_rate, beta, l1, l2 },
     }
+}
+
+fn not_finite(
+    tasks: &[LearnedTask],
+    losses: &BatchLosses,
+    batch: &Batch,
+    step: usize,
+    features: &[String],
+) -> TrainError {
+    let is_bad = |loss: &Option<f32>| loss.is_some_and(|loss| !loss.is_finite());
+    let bad = tasks.iter().zip(&losses.by_task).filter(|(_, loss)| is_bad(loss));
+    TrainError::NotFinite(Box::new(NotFinite {
+        task: bad.map(|(task, _)| task.name.as_str()).collect::<Vec<_>>().join(", "),
+        loss: losses.total,
+        epoch: batch.epoch + 1,
+        step,
+        ranges: ranges(features, &batch.features.columns),
+        kept: None,
+    }))
 }
 
 /// Smallest and largest value of each feature, in words.

@@ -187,6 +187,7 @@ fn manifest(recipe: &Recipe, data: &TrainingData, trained: &Trained, has_user_on
         inputs: inputs(user_once),
         request_of: user_once.then(|| REQUEST_OF.to_owned()),
     };
+    let warm_start = trained.warm_start.clone().map(|from| ("warm start", from));
     let provenance = [
         ("recipe", recipe.name.clone()),
         ("training", serde_json::to_string(&recipe.train).unwrap_or_default()),
@@ -210,7 +211,11 @@ fn manifest(recipe: &Recipe, data: &TrainingData, trained: &Trained, has_user_on
         metrics: trained.evaluation.by_name(),
         calibrations: trained.calibrations.clone(),
         gates: trained.gates.clone(),
-        provenance: provenance.map(|(name, value)| (name.to_owned(), value)).into(),
+        provenance: provenance
+            .into_iter()
+            .chain(warm_start)
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
         files: BTreeMap::new(),
     }
 }

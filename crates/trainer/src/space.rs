@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use gatefold_dataset::Condition;
 use gatefold_metrics::Judged;
-use gatefold_schema::{Derived, Loss, Task, task::outputs};
+use gatefold_schema::{Derived, Loss, OutsideSpace, Recipe, Task, TrainConfig, task::outputs};
 
 use crate::{error::TrainError, evaluation::Observed};
 
@@ -168,6 +169,39 @@ pub(crate) fn loss_weights(output: &MeasuredOutput, labels: &Labels, rows: usize
     }
 }
 
+/// The columns that training and evaluation read beside the features, each once: labels of tasks
+/// and derived outputs, and the weight of each row.
+pub(crate) fn label_columns(recipe: &Recipe) -> Vec<String> {
+    let outputs = measured_outputs(&recipe.tasks, &recipe.derived);
+    let labels = outputs.into_iter().map(|output| output.label);
+    let mut columns: Vec<String> = labels.chain(recipe.train.sample_weight.clone()).collect();
+    columns.sort_unstable();
+    columns.dedup();
+    columns
+}
+
+/// What rows must satisfy to be used at all: that no conditional outcome happens without its
+/// condition, where the recipe wants such rows dropped.
+pub(crate) fn conditions(tasks: &[Task], outside: OutsideSpace) -> Vec<Condition> {
+    let implied = |output: MeasuredOutput| {
+        let given = output.within.filter(|_| !output.number)?;
+        Some(Condition::Implies { outcome: output.label, given })
+    };
+    match outside {
+        OutsideSpace::Fail => Vec::new(),
+        OutsideSpace::Drop => measured_outputs(tasks, &[]).into_iter().filter_map(implied).collect(),
+    }
+}
+
+/// Which of the rows with these labels satisfy the conditions.
+pub(crate) fn satisfied(conditions: &[Condition], rows: usize, labels: &Labels) -> Vec<bool> {
+    let satisfies = |condition: &Condition, row: usize| match condition {
+        Condition::Positive(column) => labels[column][row] == 1.0,
+        Condition::Implies { outcome, given } => labels[outcome][row] != 1.0 || labels[given][row] != 0.0,
+    };
+    (0..rows).map(|row| conditions.iter().all(|condition| satisfies(condition, row))).collect()
+}
+
 /// Checks the labels of a split, part by part: every column is there and holds 0 and 1 only, no
 /// conditional outcome happens without its condition, and every task has both outcomes in its
 /// sample space. Labels of a task that predicts a number must be finite, and nothing else.
@@ -176,6 +210,11 @@ pub struct LabelCheck {
     split: String,
     rows: usize,
     outputs: Vec<(MeasuredOutput, Found)>,
+    /// The column of row weights, and those that are none.
+    weights: Option<(String, Rows<f32>)>,
+    /// Rows that do not satisfy these are dropped.
+    conditions: Vec<Condition>,
+    dropped: usize,
 }
 
 /// What has been seen of one output.
@@ -205,30 +244,42 @@ impl LabelCheck {
     /// Begins with the columns that the split has.
     ///
     /// # Errors
-    /// A label column that is missing.
+    /// A column that is missing.
     pub fn new(
         split: &str,
         tasks: &[Task],
         derived: &[Derived],
+        settings: &TrainConfig,
         columns: &[String],
     ) -> Result<Self, TrainError> {
         let outputs = measured_outputs(tasks, derived);
-        match outputs.iter().find(|output| !columns.contains(&output.label)) {
-            None => Ok(Self {
-                split: split.to_owned(),
-                rows: 0,
-                outputs: outputs.into_iter().map(|output| (output, Found::default())).collect(),
-            }),
-            Some(output) => Err(missing_label(split, &output.label, &output.output, columns.iter())),
+        let missing =
+            |label: &String, wanted_by: &str| missing_label(split, label, wanted_by, columns.iter());
+        if let Some(output) = outputs.iter().find(|output| !columns.contains(&output.label)) {
+            return Err(missing(&output.label, &output.output));
         }
+        let weights = settings.sample_weight.clone();
+        if let Some(weights) = weights.as_ref().filter(|weights| !columns.contains(weights)) {
+            return Err(missing(weights, "sample_weight"));
+        }
+        Ok(Self {
+            split: split.to_owned(),
+            rows: 0,
+            outputs: outputs.into_iter().map(|output| (output, Found::default())).collect(),
+            weights: weights.map(|column| (column, Rows::default())),
+            conditions: conditions(tasks, settings.outside_space),
+            dropped: 0,
+        })
     }
 
     /// Looks at the next `rows` rows.
     pub fn add(&mut self, rows: usize, labels: &Labels) {
+        let kept = satisfied(&self.conditions, rows, labels);
+        self.dropped += kept.iter().filter(|kept| !**kept).count();
         for (output, found) in &mut self.outputs {
             let values = &labels[&output.label];
             let within = output.within.as_ref().map(|within| &labels[within]);
-            for (row, &value) in values.iter().enumerate() {
+            for (row, &value) in values.iter().enumerate().filter(|(row, _)| kept[*row]) {
                 let is_inside = within.is_none_or(|within| within[row] == 1.0);
                 let is_good = if output.number { value.is_finite() } else { value == 0.0 || value == 1.0 };
                 if !is_good {
@@ -240,15 +291,26 @@ impl LabelCheck {
                 found.positives += usize::from(is_inside && value == 1.0);
             }
         }
+        if let Some((column, bad)) = &mut self.weights {
+            let is_weight = |weight: f32| weight.is_finite() && weight >= 0.0;
+            for (row, &weight) in labels[column].iter().enumerate().filter(|(_, weight)| !is_weight(**weight))
+            {
+                bad.add(self.rows + row, weight);
+            }
+        }
         self.rows += rows;
     }
 
-    /// Decides.
+    /// Decides; the number of rows to be dropped.
     ///
     /// # Errors
     /// The first thing that is wrong, with its task, column, row and count.
-    pub fn finish(self) -> Result<(), TrainError> {
+    pub fn finish(self) -> Result<usize, TrainError> {
         let split = self.split;
+        if let Some((label, Rows { first: Some((row, value)), count })) = self.weights {
+            let expected = "weights, finite and at least 0";
+            return Err(TrainError::BadLabel { split, label, row, value, expected, count });
+        }
         if self.rows == 0 {
             return Err(TrainError::EmptySplit { split });
         }
@@ -269,7 +331,7 @@ impl LabelCheck {
                 return Err(TrainError::OneClass { split, task, missing, rows: found.rows, space });
             }
         }
-        Ok(())
+        Ok(self.dropped)
     }
 }
 
@@ -322,12 +384,56 @@ mod tests {
 
     /// What a split of these labels is told, looked at in two parts as from two shards.
     fn told(tasks: &[Task], derived: &[Derived], click: &[f32], conversion: &[f32]) -> String {
-        let names = ["click".to_owned(), "conversion".to_owned()];
-        let mut found = LabelCheck::new("train", tasks, derived, &names).unwrap();
-        for rows in [0..click.len() / 2, click.len() / 2..click.len()] {
-            found.add(rows.len(), &labels(&click[rows.clone()], &conversion[rows]));
+        let found = check_with(tasks, derived, &TrainConfig::default(), &labels(click, conversion));
+        found.err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    /// Rows dropped, of a split looked at in two parts as from two shards.
+    fn check_with(
+        tasks: &[Task],
+        derived: &[Derived],
+        settings: &TrainConfig,
+        labels: &Labels,
+    ) -> Result<usize, TrainError> {
+        let names: Vec<String> = labels.keys().cloned().collect();
+        let mut found = LabelCheck::new("train", tasks, derived, settings, &names)?;
+        let rows = labels["click"].len();
+        for rows in [0..rows / 2, rows / 2..rows] {
+            let part = labels.iter().map(|(name, values)| (name.clone(), values[rows.clone()].to_vec()));
+            found.add(rows.len(), &part.collect());
         }
-        found.finish().err().map(|error| error.to_string()).unwrap_or_default()
+        found.finish()
+    }
+
+    #[test]
+    fn rows_outside_the_sample_space_can_be_dropped() {
+        let (tasks, derived) = click_tasks();
+        let settings = TrainConfig { outside_space: OutsideSpace::Drop, ..TrainConfig::default() };
+        let labels = |conversion: &[f32]| labels(&[1., 0., 1., 0., 1., 0.], conversion);
+        let found = check_with(&tasks, &derived, &settings, &labels(&[1., 1., 0., 1., 0., 0.])).unwrap();
+        assert_eq!(found, 2);
+        // What is dropped counts for nothing: ctcvr has no positive left.
+        let error = check_with(&tasks, &derived, &settings, &labels(&[0., 1., 0., 1., 0., 0.])).unwrap_err();
+        assert!(error.to_string().contains("task 'cvr' has no positive among the 3 rows"), "{error}");
+        let conditions = conditions(&tasks, OutsideSpace::Drop);
+        let kept = satisfied(&conditions, 6, &labels(&[1., 1., 0., 0., 0., 1.]));
+        assert_eq!(kept, [true, false, true, true, true, false]);
+    }
+
+    #[test]
+    fn weights_of_rows_are_checked() {
+        let (tasks, derived) = click_tasks();
+        let settings = TrainConfig { sample_weight: Some("weight".into()), ..TrainConfig::default() };
+        let mut labels = labels(&[1., 0., 1., 0.], &[1., 0., 0., 0.]);
+        let error = check_with(&tasks, &derived, &settings, &labels).unwrap_err().to_string();
+        assert!(error.contains("no label column 'weight', which sample_weight needs"), "{error}");
+        labels.insert("weight".into(), vec![1., 0., 2.5, 1.]);
+        assert_eq!(check_with(&tasks, &derived, &settings, &labels).unwrap(), 0);
+        labels.insert("weight".into(), vec![1., -1., f32::NAN, 1.]);
+        let error = check_with(&tasks, &derived, &settings, &labels).unwrap_err().to_string();
+        let expected =
+            "label 'weight', row 1: found -1, but labels are weights, finite and at least 0 (2 such rows)";
+        assert!(error.contains(expected), "{error}");
     }
 
     #[track_caller]
@@ -383,7 +489,8 @@ mod tests {
     #[test]
     fn a_missing_label_column_is_named() {
         let (tasks, derived) = click_tasks();
-        let found = LabelCheck::new("valid", &tasks, &derived, &["click".to_owned()]);
+        let found =
+            LabelCheck::new("valid", &tasks, &derived, &TrainConfig::default(), &["click".to_owned()]);
         let text = found.unwrap_err().to_string();
         assert!(text.contains("no label column 'conversion', which cvr needs (there are: click)"), "{text}");
     }

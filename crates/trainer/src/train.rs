@@ -1,148 +1,212 @@
-//! The training loop: shuffled batches, steps, evaluations, the best parameters.
+//! The training loop: batches, steps, evaluations, checkpoints, the best parameters.
+
+mod begin;
+mod options;
+mod store;
+mod stream;
 
 use std::time::{Duration, Instant};
 
-use gatefold_exec::Parameters;
 use gatefold_metrics::FigureOptions;
-use gatefold_schema::{Calibration, GateReport, Recipe};
+use gatefold_schema::Recipe;
 
 use crate::{
-    batches::BatchSource,
     data::TrainingData,
     error::TrainError,
-    evaluation::Evaluation,
+    evaluation::{Evaluation, Observed},
     learner::Learner,
+    mixture::Mixture,
     progress::{Event, Progress},
-    space::measured_outputs,
+    selection::Selection,
+    space::{MeasuredOutput, measured_outputs},
 };
 
-/// How to run a training; what is learned does not depend on it.
-#[derive(Clone, Copy, Debug)]
-pub struct TrainOptions {
-    /// Number of threads.
-    pub threads: usize,
-}
-
-/// A trained model.
-#[derive(Clone, Debug)]
-pub struct Trained {
-    /// The parameters that were best on the validation split.
-    pub parameters: Parameters,
-    /// Their metrics there.
-    pub evaluation: Evaluation,
-    /// How the training went.
-    pub report: TrainReport,
-    /// The tasks whose outputs [`crate::calibration::fit`] has calibrated.
-    pub calibrations: Vec<Calibration>,
-    /// What [`crate::gates::inspect`] has found.
-    pub gates: Option<GateReport>,
-}
-
-/// How a training went.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TrainReport {
-    /// Steps made.
-    pub steps: usize,
-    /// Step of the best parameters, from 1.
-    pub best_step: usize,
-    /// Rows seen over all steps.
-    pub rows: usize,
-    /// Rows a second, time spent on evaluation left out.
-    pub samples_per_second: f64,
-    /// Seconds in all, evaluation included.
-    pub seconds: f64,
-}
+pub use options::{Checkpoints, Existing, TrainOptions, TrainReport, Trained};
+use store::Store;
+use stream::BatchStream;
 
 /// Trains the recipe's model on `data`.
 ///
-/// The same recipe, data and seed give the same parameters, bit by bit, for any number of threads.
+/// The same recipe, data and seed give the same parameters, bit by bit, for any number of threads,
+/// and whether or not the training was stopped in between and went on from a checkpoint.
 ///
 /// # Errors
-/// Labels that make no sense ([`crate::LabelCheck`]), a loss that is not finite, a model that
-/// cannot be built, or [`TrainError::Cancelled`].
+/// Labels that make no sense, a loss that is not finite, a model that cannot be built, a checkpoint
+/// that cannot be written or gone on from, or [`TrainError::Interrupted`].
 pub fn train(
     recipe: &Recipe,
     data: &TrainingData,
     options: &TrainOptions,
     progress: &mut dyn Progress,
 ) -> Result<Trained, TrainError> {
-    let started = Instant::now();
     recipe.check().map_err(TrainError::Recipe)?;
-    data.check(recipe)?;
-    let settings = &recipe.train;
-    let mut learner = Learner::new(recipe, &data.encoders, options.threads)?;
-    let source = BatchSource::new(recipe, &data.train, None)?;
-    let steps_per_epoch = source.steps();
+    for (split, rows) in data.check(recipe)?.into_iter().filter(|(_, rows)| *rows > 0) {
+        progress.report(&Event::RowsDropped { split, rows });
+    }
+    let mut run = Run::new(recipe, data, options)?;
+    let first = run.begin(options.warm_start.as_deref(), progress)? + 1;
+    let mut stream = BatchStream::new(recipe, data, &run.mixture, &run.learner, first, run.steps)?;
     progress.report(&Event::Started {
-        rows: source.rows(),
-        steps: steps_per_epoch * settings.epochs,
-        parameters: learner.parameter_count(),
+        rows: data.train.rows(),
+        steps: run.steps,
+        first_step: first,
+        parameters: run.learner.parameter_count(),
     });
-
-    let outputs = measured_outputs(&recipe.tasks, &recipe.derived);
-    let observed = data.valid_observed(recipe)?;
-    let mut best: Option<Best> = None;
-    let mut evaluations_without_gain = 0;
-    let (mut step, mut rows_seen, mut stepping) = (0, 0, Duration::ZERO);
-
-    let mut batches = source.batches(0..settings.epochs, 0)?;
-    loop {
+    for step in first..=run.steps {
         if progress.cancelled() {
-            return Err(TrainError::Cancelled);
+            return Err(run.interrupt(step - 1, progress));
         }
-        // Waiting for a batch counts as time of the step.
-        let step_started = Instant::now();
-        let Some(batch) = batches.next().transpose()? else { break };
-        step += 1;
-        let loss = learner.step(&batch, step)?;
-        stepping += step_started.elapsed();
-        rows_seen += batch.features.candidates;
-        let epoch = batch.epoch + 1;
-        let samples_per_second = rows_seen as f64 / stepping.as_secs_f64();
-        progress.report(&Event::Stepped { epoch, step, rows: rows_seen, loss, samples_per_second });
-
-        let epoch_ends = batch.step + 1 == steps_per_epoch;
-        let evaluation_is_due = settings.evaluate_every > 0 && step % settings.evaluate_every == 0;
-        if !epoch_ends && !evaluation_is_due {
-            continue;
+        run.step(step, &mut stream, progress)?;
+        let epoch_ends = step % run.steps_per_epoch == 0;
+        if epoch_ends {
+            run.learner.weighing.end_epoch();
         }
-        let scores = learner.score(&data.valid)?;
-        let options = FigureOptions::default();
-        let evaluation = Evaluation::measure("valid", &outputs, &scores, &observed, &options)?;
-        let is_best = best.as_ref().is_none_or(|best| evaluation.quality() > best.evaluation.quality());
-        progress.report(&Event::Evaluated { epoch, step, evaluation: &evaluation, best: is_best });
-        if is_best {
-            best = Some(Best { step, parameters: learner.parameters().clone(), evaluation });
-            evaluations_without_gain = 0;
-            continue;
+        let every = recipe.train.evaluate_every;
+        if epoch_ends || (every > 0 && step % every == 0) {
+            run.evaluate(step, progress)?;
+            if run.selection.is_over() {
+                progress.report(&Event::StoppedEarly { best_step: run.best_step() });
+                break;
+            }
         }
-        evaluations_without_gain += 1;
-        if settings.patience > 0 && evaluations_without_gain >= settings.patience {
-            progress.report(&Event::StoppedEarly { best_step: best.as_ref().map_or(0, |best| best.step) });
-            break;
+        if run.store.checkpoint_is_due(step) {
+            run.write_checkpoint(step, progress)?;
         }
     }
-
-    // Every epoch ends with an evaluation, and there is at least one epoch with at least one step.
-    let Some(best) = best else { return Err(TrainError::EmptySplit { split: "train".into() }) };
-    Ok(Trained {
-        parameters: best.parameters,
-        evaluation: best.evaluation,
-        calibrations: Vec::new(),
-        gates: None,
-        report: TrainReport {
-            steps: step,
-            best_step: best.step,
-            rows: rows_seen,
-            samples_per_second: rows_seen as f64 / stepping.as_secs_f64(),
-            seconds: started.elapsed().as_secs_f64(),
-        },
-    })
+    run.finish()
 }
 
-/// The best parameters so far.
-struct Best {
-    step: usize,
-    parameters: Parameters,
-    evaluation: Evaluation,
+/// A training under way.
+struct Run<'a> {
+    recipe: &'a Recipe,
+    data: &'a TrainingData,
+    outputs: Vec<MeasuredOutput>,
+    /// What happened on the validation split.
+    observed: Observed,
+    mixture: Mixture,
+    learner: Learner,
+    selection: Selection,
+    store: Store,
+    /// The metrics of the best parameters, unless they come from before a resume.
+    best_evaluation: Option<Evaluation>,
+    steps_per_epoch: usize,
+    /// Steps of all epochs.
+    steps: usize,
+    /// The bundle that the first parameters are from.
+    warm_start: Option<String>,
+    /// Those made, before a resume too.
+    steps_made: usize,
+    /// Rows of this run alone, which a resume begins anew; so are the times.
+    rows: usize,
+    stepping: Duration,
+    started: Instant,
+}
+
+impl<'a> Run<'a> {
+    fn new(recipe: &'a Recipe, data: &'a TrainingData, options: &TrainOptions) -> Result<Self, TrainError> {
+        let mixture = Mixture::new(&recipe.train.alternate, &recipe.tasks);
+        let steps_per_epoch = stream::steps_per_epoch(recipe, data)?;
+        Ok(Self {
+            learner: Learner::new(recipe, &data.encoders, &mixture, options.threads)?,
+            outputs: measured_outputs(&recipe.tasks, &recipe.derived),
+            observed: data.valid_observed(recipe)?,
+            selection: Selection::new(recipe.train.select.as_ref(), recipe.train.patience),
+            store: Store::open(options.checkpoints.as_ref())?,
+            best_evaluation: None,
+            warm_start: None,
+            steps: steps_per_epoch * recipe.train.epochs,
+            steps_per_epoch,
+            steps_made: 0,
+            rows: 0,
+            stepping: Duration::ZERO,
+            started: Instant::now(),
+            mixture,
+            recipe,
+            data,
+        })
+    }
+
+    fn step(
+        &mut self,
+        step: usize,
+        stream: &mut BatchStream,
+        progress: &mut dyn Progress,
+    ) -> Result<(), TrainError> {
+        let started = Instant::now();
+        let batch = stream.next()?;
+        let rate_factor = self.recipe.train.schedule.factor(step, self.steps);
+        let losses = self
+            .learner
+            .step(self.mixture.kind(step), &batch, step, rate_factor)
+            .map_err(|error| error.with_checkpoint(self.store.checkpoint()))?;
+        self.stepping += started.elapsed();
+        self.steps_made = step;
+        self.rows += batch.features.candidates;
+        let names = self.recipe.tasks.iter().map(|task| task.name.as_str());
+        let of_tasks: Vec<(&str, f32)> =
+            names.zip(&losses.by_task).filter_map(|(name, loss)| Some((name, (*loss)?))).collect();
+        progress.report(&Event::Stepped {
+            epoch: self.epoch(step),
+            step,
+            rows: self.rows,
+            loss: losses.total,
+            losses: &of_tasks,
+            rate_factor,
+            samples_per_second: self.samples_per_second(),
+        });
+        Ok(())
+    }
+
+    fn evaluate(&mut self, step: usize, progress: &mut dyn Progress) -> Result<(), TrainError> {
+        let evaluation = self.measure()?;
+        let best = self.selection.observe(step, &evaluation)?;
+        progress.report(&Event::Evaluated { epoch: self.epoch(step), step, evaluation: &evaluation, best });
+        if best {
+            self.store.keep_best(step, &self.learner.parameters)?;
+            self.best_evaluation = Some(evaluation);
+        }
+        Ok(())
+    }
+
+    /// Measures the parameters as they are on the validation split.
+    fn measure(&mut self) -> Result<Evaluation, TrainError> {
+        let scores = self.learner.score(&self.data.valid)?;
+        Evaluation::measure("valid", &self.outputs, &scores, &self.observed, &FigureOptions::default())
+    }
+
+    /// The best parameters with their metrics.
+    fn finish(mut self) -> Result<Trained, TrainError> {
+        self.store.take_best(&mut self.learner.parameters)?;
+        let evaluation = match self.best_evaluation.take() {
+            Some(evaluation) => evaluation,
+            None => self.measure()?,
+        };
+        Ok(Trained {
+            evaluation,
+            report: TrainReport {
+                steps: self.steps_made,
+                best_step: self.best_step(),
+                rows: self.rows,
+                samples_per_second: self.samples_per_second(),
+                seconds: self.started.elapsed().as_secs_f64(),
+            },
+            warm_start: self.warm_start,
+            parameters: self.learner.parameters,
+            calibrations: Vec::new(),
+            gates: None,
+        })
+    }
+
+    fn best_step(&self) -> usize {
+        self.selection.best.map_or(0, |(step, _)| step)
+    }
+
+    /// The epoch of a step, both from 1.
+    fn epoch(&self, step: usize) -> usize {
+        1 + (step - 1) / self.steps_per_epoch
+    }
+
+    fn samples_per_second(&self) -> f64 {
+        self.rows as f64 / self.stepping.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
 }

@@ -2,7 +2,9 @@
 
 mod calibration;
 mod gates;
+mod mixture;
 mod parts;
+mod resume;
 mod tiny;
 
 use std::{collections::BTreeMap, path::Path};
@@ -15,14 +17,14 @@ use gatefold_trainer::{Event, Progress, Silent, TrainOptions, Trained, TrainingD
 
 use tiny::{recipe, sample};
 
-const ONE_THREAD: TrainOptions = TrainOptions { threads: 1 };
+const ONE_THREAD: TrainOptions = TrainOptions { threads: 1, checkpoints: None, warm_start: None };
 
 fn loader() -> OrtLoader {
     OrtLoader::new(OrtSettings { intra_threads: 1, ..OrtSettings::default() }).unwrap()
 }
 
 fn trained(kind: ModelKind, data: &TrainingData, threads: usize) -> Trained {
-    train(&recipe(kind), data, &TrainOptions { threads }, &mut Silent).unwrap()
+    train(&recipe(kind), data, &TrainOptions::new(threads), &mut Silent).unwrap()
 }
 
 #[test]
@@ -165,7 +167,7 @@ fn a_stopped_training_says_so() {
     let data = sample();
     let mut events = Events { stop_after: 3, ..Events::default() };
     let error = train(&recipe(ModelKind::Mmoe), &data, &ONE_THREAD, &mut events).unwrap_err();
-    assert_eq!(error.to_string(), "training was interrupted; nothing was published");
+    assert_eq!(error.to_string(), "training was interrupted after step 3; nothing was published");
     assert_eq!(events.steps, 3);
 }
 
