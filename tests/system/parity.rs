@@ -8,7 +8,7 @@ use gatefold_dataset::{SampleSet, Split};
 use gatefold_engine::{BackendLoader, Bundle, GraphForm};
 use gatefold_schema::{ModelKind, Recipe};
 use gatefold_tests::{KINDS, World, run_json, server::Server};
-use gatefold_trainer::{Forward, Silent, TrainOptions, TrainingData, publish, train};
+use gatefold_trainer::{Forward, Silent, TrainOptions, TrainingData, gates, publish, train};
 use polars::prelude::{ParquetReader, SerReader};
 
 /// What the project promises between any two runtimes.
@@ -40,7 +40,8 @@ fn native(kind: &str, models: &Path) -> Native {
     let recipe = recipe_of(kind);
     let samples = SampleSet::open(Path::new(&World::get().path("samples"))).expect("samples open");
     let data = TrainingData::load(&recipe, &samples).expect("samples fit the recipe");
-    let trained = train(&recipe, &data, &TrainOptions::new(1), &mut Silent).expect("training works");
+    let mut trained = train(&recipe, &data, &TrainOptions::new(1), &mut Silent).expect("training works");
+    gates::inspect(&recipe, &data, 1, &mut trained).expect("the model can be looked into");
     publish(&recipe, &data, &trained, &models.join(kind), &loader(), &mut Silent).expect("publishing works");
     let shards = samples.shards("test").expect("a test split");
     let mut forward = Forward::new(&recipe, &samples.encoders, 1).expect("the model can be run");
