@@ -3,9 +3,9 @@
 //! many parameters on two regression tasks of a given correlation, many times over.
 //!
 //! The paper gives the inputs' dimension, the noise, the models and the optimizer with its grid of
-//! learning rates. It leaves open the length of the weight vectors, the sines, the batches and how
-//! many of them: [`SHAPE`] and [`Plan`] say what is taken here. Every batch is of new samples, so
-//! that a loss is one of the function and not of its samples.
+//! learning rates. It leaves open the length of the weight vectors and the sines ([`generator`] says
+//! what is taken), the batches and how many of them. Here every batch is of new samples, so that a
+//! loss is one of the function and not of its samples.
 
 mod generator;
 mod trial;
@@ -17,7 +17,6 @@ use anyhow::{Result, anyhow, ensure};
 use gatefold_schema::ModelKind;
 use serde_json::{Value, json};
 
-use generator::Shape;
 use trial::{Curve, Trial};
 
 /// Correlations of the tasks, the paper's `p`.
@@ -26,10 +25,6 @@ const CORRELATIONS: [f64; 3] = [0.5, 0.9, 1.0];
 const MODELS: [ModelKind; 3] = [ModelKind::SharedBottom, ModelKind::Omoe, ModelKind::Mmoe];
 /// The grid of learning rates (section 5.1).
 const LEARNING_RATES: [f64; 3] = [1e-4, 1e-3, 1e-2];
-/// Five sines of rising frequency: hills and valleys that take more hidden units to follow than the
-/// models have for two unlike tasks. With three sines, every model follows them equally well.
-const SHAPE: Shape =
-    Shape { scale: 1.0, sines: &[(1.0, 0.0), (2.0, 1.0), (3.0, 2.0), (4.0, 3.0), (5.0, 4.0)] };
 
 /// How much is done.
 #[derive(Clone, Copy, Debug)]
@@ -117,7 +112,7 @@ fn all(trials: &[Trial], threads: usize) -> Result<Vec<[Curve; 3]>> {
     let work = || -> Result<Vec<(usize, [Curve; 3])>> {
         let mut curves = Vec::new();
         while let Some((index, trial)) = next() {
-            let found = trial.run(&SHAPE)?;
+            let found = trial.run()?;
             eprintln!(
                 "{} of {}: {trial}: {:.4?}",
                 index + 1,
@@ -138,4 +133,30 @@ fn all(trials: &[Trial], threads: usize) -> Result<Vec<[Curve; 3]>> {
     })?;
     curves.sort_by_key(|(index, _)| *index);
     Ok(curves.into_iter().map(|(_, curve)| curve).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_learning_rate_of_the_least_loss_is_chosen() {
+        let losses = [[0.3, f64::NAN, 0.1], [0.2, 0.5, 0.2], [0.4, 0.4, 0.3]];
+        assert_eq!([0, 1, 2].map(|model| best(&losses, model)), [1e-3, 1e-2, 1e-4]);
+    }
+
+    /// Every number is decided by the seeds, whichever trial ends first.
+    #[test]
+    fn threads_change_nothing() {
+        let plan = |threads| Plan { runs: 1, search_runs: 1, steps: 16, threads };
+        let [one, two] = [1, 2].map(|threads| reproduce(&plan(threads)).unwrap()["cells"].clone());
+        assert_eq!(one, two);
+        let cells = one.as_array().unwrap();
+        assert_eq!(cells.len(), 9);
+        for cell in cells {
+            let curve: Vec<f64> = serde_json::from_value(cell["curves"][0].clone()).unwrap();
+            assert_eq!(curve.len(), 8);
+            assert!(curve[7] < curve[0], "nothing is learned: {cell}");
+        }
+    }
 }

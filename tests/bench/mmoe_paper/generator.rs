@@ -1,28 +1,29 @@
 //! The synthetic regression tasks of Ma et al., "Modeling Task Relationships in Multi-task Learning
 //! with Multi-gate Mixture-of-Experts" (KDD 2018), section 3.2.
 
-use rand::{Rng, SeedableRng};
+use std::f64::consts::TAU;
+
+use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 /// Numbers of an input, the paper's `d`.
 pub(crate) const DIMENSIONS: usize = 100;
+/// Sines of the labels, the paper's `m`.
+const SINES: usize = 5;
 /// Standard deviation of the noise: a variance of 0.01.
 const NOISE: f64 = 0.1;
 
-/// What the paper leaves open: the length of the weight vectors and the sines.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Shape {
-    /// Length of both weight vectors, the paper's `c`.
-    pub(crate) scale: f64,
-    /// `(α, β)` of each sine.
-    pub(crate) sines: &'static [(f64, f64)],
-}
-
 /// Two tasks whose weight vectors have a given cosine, and the stream of their samples.
+///
+/// The paper leaves open how long the weight vectors are and what the sines are. Here they have
+/// length 1, and there are five sines, `αᵢ = i`, of random phases `βᵢ`, the same for both tasks:
+/// hills and valleys that take more hidden units to follow than the models have for two unlike
+/// tasks.
 pub(crate) struct Source {
     weights: [Vec<f64>; 2],
-    shape: Shape,
+    /// `(α, β)` of each sine.
+    sines: Vec<(f64, f64)>,
     rng: ChaCha8Rng,
 }
 
@@ -36,9 +37,10 @@ pub(crate) struct Samples {
 }
 
 impl Source {
-    /// `w1 = c·u1` and `w2 = c·(p·u1 + √(1−p²)·u2)` for orthonormal `u1` and `u2` drawn with the
-    /// seed, and a stream of samples that the seed decides as well.
-    pub(crate) fn new(p: f64, shape: &Shape, seed: u64) -> Self {
+    /// `w1 = u1` and `w2 = p·u1 + √(1−p²)·u2` for orthonormal `u1` and `u2`; the seed decides them,
+    /// the sines and the samples. The same seed gives the same `u1`, `u2`, sines and `x` for every
+    /// `p`.
+    pub(crate) fn new(p: f64, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut draw = || -> Vec<f64> { (0..DIMENSIONS).map(|_| normal(&mut rng)).collect() };
         let u1 = normalised(draw());
@@ -47,9 +49,9 @@ impl Source {
         u2.iter_mut().zip(&u1).for_each(|(value, base)| *value -= along * base);
         let u2 = normalised(u2);
         let across = (1.0 - p * p).sqrt();
-        let w1 = u1.iter().map(|a| shape.scale * a).collect();
-        let w2 = u1.iter().zip(&u2).map(|(a, b)| shape.scale * (p * a + across * b)).collect();
-        Self { weights: [w1, w2], shape: *shape, rng }
+        let w2 = u1.iter().zip(&u2).map(|(a, b)| p * a + across * b).collect();
+        let sines = (1..=SINES).map(|i| (i as f64, rng.random_range(0.0..TAU))).collect();
+        Self { weights: [u1, w2], sines, rng }
     }
 
     /// The next `count` samples: `x ~ N(0, I)` and `y_k = w_kᵀx + Σ sin(α·w_kᵀx + β) + ε_k`.
@@ -66,18 +68,16 @@ impl Source {
             }
             for (labels, projection) in samples.y.iter_mut().zip(projections) {
                 let noise = NOISE * normal(&mut self.rng);
-                labels.push((self.shape.value(projection) + noise) as f32);
+                labels.push((label(&self.sines, projection) + noise) as f32);
             }
         }
         samples
     }
 }
 
-impl Shape {
-    /// A label without its noise, from `wᵀx`.
-    fn value(&self, projection: f64) -> f64 {
-        projection + self.sines.iter().map(|(alpha, beta)| (alpha * projection + beta).sin()).sum::<f64>()
-    }
+/// A label without its noise, from `wᵀx`.
+fn label(sines: &[(f64, f64)], projection: f64) -> f64 {
+    projection + sines.iter().map(|(alpha, beta)| (alpha * projection + beta).sin()).sum::<f64>()
 }
 
 fn normal(rng: &mut impl Rng) -> f64 {
@@ -97,16 +97,11 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 mod tests {
     use super::*;
 
-    fn shape() -> Shape {
-        Shape { scale: 2.0, sines: &[(1.5, 0.3), (3.0, -0.5)] }
-    }
-
     #[test]
-    fn weights_have_the_length_and_the_cosine_asked_for() {
+    fn weights_have_length_one_and_the_cosine_asked_for() {
         for p in [-1.0, 0.0, 0.5, 0.9, 1.0] {
-            let Source { weights: [w1, w2], .. } = Source::new(p, &shape(), 7);
-            let expected = [(dot(&w1, &w1), 4.0), (dot(&w2, &w2), 4.0), (dot(&w1, &w2), 4.0 * p)];
-            for (found, expected) in expected {
+            let Source { weights: [w1, w2], .. } = Source::new(p, 7);
+            for (found, expected) in [(dot(&w1, &w1), 1.0), (dot(&w2, &w2), 1.0), (dot(&w1, &w2), p)] {
                 assert!((found - expected).abs() < 1e-12, "{found} at p = {p}");
             }
         }
@@ -115,15 +110,18 @@ mod tests {
     /// What is left of a label without the function of its projection is noise of variance 0.01.
     #[test]
     fn labels_are_the_function_and_noise() {
-        let mut source = Source::new(0.5, &shape(), 3);
-        let weights = source.weights.clone();
+        let mut source = Source::new(0.5, 3);
+        let (weights, sines) = (source.weights.clone(), source.sines.clone());
+        assert_eq!(sines.iter().map(|(alpha, _)| *alpha).collect::<Vec<_>>(), [1.0, 2.0, 3.0, 4.0, 5.0]);
         let samples = source.draw(20_000);
         for (weights, labels) in weights.iter().zip(&samples.y) {
             let mut squares = 0.0;
             for (row, label) in labels.iter().enumerate() {
-                let x: Vec<f64> = samples.x.iter().map(|column| f64::from(column[row])).collect();
-                let z = dot(weights, &x);
-                let known = z + (1.5 * z + 0.3).sin() + (3.0 * z - 0.5).sin();
+                let z: f64 = samples.x.iter().zip(weights).map(|(x, w)| f64::from(x[row]) * w).sum();
+                let mut known = z;
+                for (alpha, beta) in &sines {
+                    known += (alpha * z + beta).sin();
+                }
                 squares += (f64::from(*label) - known).powi(2);
             }
             // Standard error of the variance: 0.01·√(2/20000) = 1e-4.
@@ -131,5 +129,14 @@ mod tests {
         }
         let mean = samples.x[5].iter().map(|value| f64::from(*value)).sum::<f64>() / 20_000.0;
         assert!(mean.abs() < 0.03, "{mean}");
+    }
+
+    #[test]
+    fn the_correlation_changes_nothing_else() {
+        let [mut a, mut b] = [0.5, 1.0].map(|p| Source::new(p, 11));
+        assert_eq!((&a.weights[0], &a.sines), (&b.weights[0], &b.sines));
+        let (a, b) = (a.draw(100), b.draw(100));
+        assert_eq!((&a.x, &a.y[0]), (&b.x, &b.y[0]));
+        assert_ne!(a.y[1], b.y[1]);
     }
 }

@@ -9,12 +9,12 @@ use gatefold_nn::{LOSS, label_name, loss_weight_name, weight_name};
 use gatefold_schema::{ModelKind, Recipe};
 use serde::Serialize;
 
-use super::generator::{DIMENSIONS, Samples, Shape, Source};
+use super::generator::{DIMENSIONS, Samples, Source};
 use crate::world::encoders;
 
 const TASKS: [&str; 2] = ["first", "second"];
 /// Samples of a step.
-pub(crate) const BATCH: usize = 128;
+pub(crate) const BATCH: usize = 64;
 /// Samples that the loss is measured on, the same at every measurement.
 const HELD_OUT: usize = 4096;
 /// Measurements, evenly spread over a training.
@@ -53,8 +53,8 @@ impl fmt::Display for Trial {
 
 impl Trial {
     /// The curve of each model.
-    pub(crate) fn run(&self, shape: &Shape) -> Result<[Curve; 3]> {
-        let mut source = Source::new(self.correlation, shape, self.seed);
+    pub(crate) fn run(&self) -> Result<[Curve; 3]> {
+        let mut source = Source::new(self.correlation, self.seed);
         let held_out = source.draw(HELD_OUT);
         let [a, b, c] = self.models.map(|(model, rate)| Learner::new(model, rate, self.seed));
         let mut learners = [a?, b?, c?];

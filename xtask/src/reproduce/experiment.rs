@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::statistics::spread;
-use crate::demo::{self, Evaluation, Training};
+use crate::demo::{self, Evaluation, ORACLE, Training};
 use crate::program::{Programs, number};
 use crate::steps::Steps;
 use crate::table::Table;
@@ -33,11 +33,13 @@ pub(super) struct Candidate {
     pub(super) name: &'static str,
     pub(super) kind: &'static str,
     pub(super) recipe: String,
+    /// The one task that it learns, if not all.
+    pub(super) only: Option<&'static str>,
 }
 
 impl Candidate {
     pub(super) fn of(kind: &'static str, recipe: &str) -> Self {
-        Self { name: kind, kind, recipe: recipe.to_owned() }
+        Self { name: kind, kind, recipe: recipe.to_owned(), only: None }
     }
 }
 
@@ -94,15 +96,18 @@ impl Results {
         self.seeds.iter().filter_map(of_seed).collect()
     }
 
-    /// Mean and spread of every evaluation's AUC, a row for each model.
-    pub(super) fn table(&self, models: &[&str]) -> Table {
+    /// Mean and spread of every evaluation's AUC: a row for each model, the oracle's last.
+    pub(super) fn table(&self, models: &[Candidate]) -> Table {
         let mut heading = vec!["AUC on the test split".to_owned()];
-        let names: Vec<String> = self.seeds[0].iter().map(Evaluation::name).collect();
-        heading.extend(names.iter().cloned());
+        heading.extend(self.seeds[0].iter().map(Evaluation::name));
         let mut table = Table::with_heading(heading);
-        for model in models {
-            let cells = names.iter().map(|name| spread(&self.aucs(name, model)));
-            table.row([(*model).to_owned()].into_iter().chain(cells));
+        let rows = models.iter().map(|model| (model.name, model.only)).chain([(ORACLE, None)]);
+        for (model, only) in rows {
+            let cells = self.seeds[0].iter().map(|evaluation| {
+                let is_learned = only.is_none_or(|task| task == evaluation.output);
+                if is_learned { spread(&self.aucs(&evaluation.name(), model)) } else { "-".to_owned() }
+            });
+            table.row([model.to_owned()].into_iter().chain(cells));
         }
         table
     }

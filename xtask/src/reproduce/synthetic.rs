@@ -39,7 +39,7 @@ pub(super) fn synthetic(job: &Job) -> Result<Reproduced> {
     }
     let gain = mean(&potential_aucs(&results, "esmm")?) - mean(&potential_aucs(&results, ON_CLICKS)?);
     bars.bar("esmm CVR AUC on all impressions over a tower on clicks", gain, Limit::Above(0.0));
-    Ok(Reproduced { text: table(&experiment, &results), bars, picture: None })
+    Ok(Reproduced { text: results.table(&experiment.models).render(), bars, picture: None })
 }
 
 /// ESMM against the CVR tower on clicks where clicked impressions resemble all of them little. Each
@@ -62,7 +62,7 @@ pub(super) fn esmm(job: &Job) -> Result<Reproduced> {
         "{}\nGain of esmm over {ON_CLICKS} in CVR AUC on all impressions, by the outcome that a click would have \
          had: {}\n(mean and 95 % interval of Student's t over {} seeds, pair by pair; each seed makes its own \
          logs with {})\n",
-        table(&experiment, &results),
+        results.table(&experiment.models).render(),
         gain.text(),
         job.seeds,
         STRONG_SELECTION.join(" "),
@@ -78,7 +78,7 @@ fn on_clicks(job: &Job) -> Result<Candidate> {
     let root = &job.workspace.root;
     let text = without_loss(&fs::read_to_string(root.join(RECIPE))?, "ctr")?;
     fs::write(root.join(&recipe), text)?;
-    Ok(Candidate { name: ON_CLICKS, kind: "shared-bottom", recipe })
+    Ok(Candidate { name: ON_CLICKS, kind: "shared-bottom", recipe, only: Some("cvr") })
 }
 
 /// AUC of CVR on all impressions, by the outcome that a click would have had.
@@ -86,10 +86,4 @@ fn potential_aucs(results: &Results, model: &str) -> Result<Vec<f64>> {
     let all = results.seeds[0].iter().find(|evaluation| evaluation.is_potential());
     let all = all.context("the comparison holds no evaluation on all impressions")?;
     Ok(results.aucs(&all.name(), model))
-}
-
-/// The results of every model and of the truth.
-fn table(experiment: &Experiment, results: &Results) -> String {
-    let models: Vec<&str> = experiment.models.iter().map(|model| model.name).chain([ORACLE]).collect();
-    results.table(&models).render()
 }
