@@ -14,7 +14,7 @@ use crate::world::encoders;
 
 const TASKS: [&str; 2] = ["first", "second"];
 /// Samples of a step.
-pub(crate) const BATCH: usize = 64;
+pub(crate) const BATCH: usize = 128;
 /// Samples that the loss is measured on, the same at every measurement.
 const HELD_OUT: usize = 4096;
 /// Measurements, evenly spread over a training.
