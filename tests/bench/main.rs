@@ -84,7 +84,7 @@ enum Command {
         #[arg(long, default_value_t = 2)]
         search_runs: usize,
         /// Batches of a training.
-        #[arg(long, default_value_t = 10_000)]
+        #[arg(long, default_value_t = 8_000)]
         steps: usize,
         /// Trainings side by side, each on one thread.
         #[arg(long, default_value_t = 2)]

@@ -9,8 +9,6 @@ use rand_distr::{Distribution, StandardNormal};
 
 /// Numbers of an input, the paper's `d`.
 pub(crate) const DIMENSIONS: usize = 100;
-/// Length of the weight vectors, the paper's `c`.
-const LENGTH: f64 = 3.0;
 /// Sines of the labels, the paper's `m`.
 const SINES: usize = 5;
 /// Standard deviation of the noise: a variance of 0.01.
@@ -19,7 +17,7 @@ const NOISE: f64 = 0.1;
 /// Two tasks whose weight vectors have a given cosine, and the stream of their samples.
 ///
 /// The paper leaves open how long the weight vectors are and what the sines are. Here the vectors
-/// have length 3, and there are five sines, `αᵢ = i/2`, of random phases `βᵢ`, the same for both
+/// have length 1, and there are five sines, `αᵢ = i`, of random phases `βᵢ`, the same for both
 /// tasks: a slope with hills and valleys enough to tell the models apart.
 pub(crate) struct Source {
     weights: [Vec<f64>; 2],
@@ -38,7 +36,7 @@ pub(crate) struct Samples {
 }
 
 impl Source {
-    /// `w1 = c·u1` and `w2 = c·(p·u1 + √(1−p²)·u2)` for orthonormal `u1` and `u2`; the seed decides
+    /// `w1 = u1` and `w2 = p·u1 + √(1−p²)·u2` for orthonormal `u1` and `u2`; the seed decides
     /// them, the sines and the samples. The same seed gives the same `u1`, `u2`, sines and `x` for
     /// every `p`.
     pub(crate) fn new(p: f64, seed: u64) -> Self {
@@ -50,10 +48,9 @@ impl Source {
         u2.iter_mut().zip(&u1).for_each(|(value, base)| *value -= along * base);
         let u2 = normalised(u2);
         let across = (1.0 - p * p).sqrt();
-        let w1 = u1.iter().map(|a| LENGTH * a).collect();
-        let w2 = u1.iter().zip(&u2).map(|(a, b)| LENGTH * (p * a + across * b)).collect();
-        let sines = (1..=SINES).map(|i| (0.5 * i as f64, rng.random_range(0.0..TAU))).collect();
-        Self { weights: [w1, w2], sines, rng }
+        let w2 = u1.iter().zip(&u2).map(|(a, b)| p * a + across * b).collect();
+        let sines = (1..=SINES).map(|i| (i as f64, rng.random_range(0.0..TAU))).collect();
+        Self { weights: [u1, w2], sines, rng }
     }
 
     /// The next `count` samples: `x ~ N(0, I)` and `y_k = w_kᵀx + Σ sin(α·w_kᵀx + β) + ε_k`.
@@ -100,10 +97,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn weights_have_the_length_and_the_cosine_asked_for() {
+    fn weights_have_length_one_and_the_cosine_asked_for() {
         for p in [-1.0, 0.0, 0.5, 0.9, 1.0] {
             let Source { weights: [w1, w2], .. } = Source::new(p, 7);
-            for (found, expected) in [(dot(&w1, &w1), 9.0), (dot(&w2, &w2), 9.0), (dot(&w1, &w2), 9.0 * p)] {
+            for (found, expected) in [(dot(&w1, &w1), 1.0), (dot(&w2, &w2), 1.0), (dot(&w1, &w2), p)] {
                 assert!((found - expected).abs() < 1e-12, "{found} at p = {p}");
             }
         }
@@ -114,7 +111,7 @@ mod tests {
     fn labels_are_the_function_and_noise() {
         let mut source = Source::new(0.5, 3);
         let (weights, sines) = (source.weights.clone(), source.sines.clone());
-        assert_eq!(sines.iter().map(|(alpha, _)| *alpha).collect::<Vec<_>>(), [0.5, 1.0, 1.5, 2.0, 2.5]);
+        assert_eq!(sines.iter().map(|(alpha, _)| *alpha).collect::<Vec<_>>(), [1.0, 2.0, 3.0, 4.0, 5.0]);
         let samples = source.draw(20_000);
         for (weights, labels) in weights.iter().zip(&samples.y) {
             let mut squares = 0.0;
