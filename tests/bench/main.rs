@@ -7,7 +7,9 @@
 mod graphs;
 mod mmoe_paper;
 mod peak;
+mod reading;
 mod resources;
+mod shards;
 mod train;
 mod world;
 
@@ -16,7 +18,7 @@ use std::{io::Write, path::PathBuf};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::train::Workload;
+use crate::{shards::Shape, train::Workload};
 
 #[derive(Parser)]
 #[command(about = "Measures the parts of Gatefold; driven by `cargo xtask bench`")]
@@ -66,6 +68,36 @@ enum Command {
         #[arg(long, default_value_t = 5)]
         turns: usize,
     },
+    /// Train in turns from shards on disk and from the same shards in memory.
+    Read {
+        #[command(flatten)]
+        shape: Shape,
+        /// Threads.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+        /// Turns that each takes; the ratio is that of medians.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
+    /// Train in turns on whole requests and on single rows.
+    Requests {
+        #[command(flatten)]
+        shape: Shape,
+        /// Threads.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+        /// Turns that each takes; the ratio is that of medians.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
+    /// Train from shards on disk and count the memory.
+    Memory {
+        #[command(flatten)]
+        shape: Shape,
+        /// Threads.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+    },
     /// Train one epoch of that data.
     Train {
         /// Folder written by `train-data`.
@@ -98,6 +130,11 @@ fn main() -> Result<()> {
         Command::Graphs { model, rounds, candidates } => graphs::measure(&model, rounds, candidates)?,
         Command::TrainData { out, workload, batches } => train::write_data(&out, workload, batches)?,
         Command::Peak { threads, turns } => peak::measure(threads, turns)?,
+        Command::Read { shape, threads, rounds } => reading::disk_against_memory(&shape, threads, rounds)?,
+        Command::Requests { shape, threads, rounds } => {
+            reading::requests_against_rows(&shape, threads, rounds)?
+        }
+        Command::Memory { shape, threads } => reading::memory(&shape, threads)?,
         Command::Train { data, threads } => train::measure(&data, threads)?,
         Command::MmoePaper { runs, search_runs, steps, threads } => {
             mmoe_paper::reproduce(&mmoe_paper::Plan { runs, search_runs, steps, threads })?
