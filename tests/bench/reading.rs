@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use gatefold_dataset::SampleSet;
 use gatefold_exec::Parameters;
 use gatefold_schema::Recipe;
-use gatefold_trainer::{Silent, TrainOptions, Trained, TrainingData, train};
+use gatefold_trainer::{Event, Progress, Silent, TrainOptions, Trained, TrainingData, train};
 use serde_json::{Value, json};
 
 use crate::{resources, shards::Shape};
@@ -51,7 +51,8 @@ pub(crate) fn requests_against_rows(shape: &Shape, threads: usize, rounds: usize
 pub(crate) fn memory(shape: &Shape, threads: usize) -> Result<Value> {
     shape.write()?;
     let data = data(&SampleSet::open(&shape.out)?, false)?;
-    let trained = run(&shape.recipe()?, &data, threads)?;
+    let mut stepping = PeakWhileStepping::default();
+    let trained = train(&shape.recipe()?, &data, &TrainOptions { threads }, &mut stepping)?;
     let mib = |numbers: usize| (numbers * size_of::<f32>()) as f64 / f64::from(1 << 20);
     let parameters = mib(trained.parameters.iter().map(|(_, values)| values.len()).sum());
     // Adam keeps two means of each.
@@ -59,12 +60,27 @@ pub(crate) fn memory(shape: &Shape, threads: usize) -> Result<Value> {
     let used = resources::now();
     Ok(json!({
         "peak_mib": used.peak_memory_mb,
+        "peak_stepping_mib": stepping.mib,
         "parameter_mib": parameters,
         "state_mib": state,
-        "rest_mib": used.peak_memory_mb - parameters - state,
+        "rest_stepping_mib": stepping.mib - parameters - state,
         "cpu_seconds": used.cpu_seconds,
         "samples_per_second": trained.report.samples_per_second,
     }))
+}
+
+/// The most memory that was resident before the last evaluation.
+#[derive(Default)]
+struct PeakWhileStepping {
+    mib: f64,
+}
+
+impl Progress for PeakWhileStepping {
+    fn report(&mut self, event: &Event<'_>) {
+        if let Event::Stepped { .. } = event {
+            self.mib = resources::now().peak_memory_mb;
+        }
+    }
 }
 
 fn data(set: &SampleSet, keep: bool) -> Result<TrainingData> {
