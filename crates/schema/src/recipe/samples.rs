@@ -11,7 +11,8 @@ pub struct SamplesConfig {
     /// How rows are divided into train, valid and test.
     #[serde(default)]
     pub split: SplitConfig,
-    /// Rows a shard file holds at most.
+    /// Rows a shard file holds at most. A training from disk holds a few shards in memory, and
+    /// shuffles rows of shards that it holds together.
     #[serde(default = "default_rows_per_shard")]
     pub rows_per_shard: usize,
     /// Requests kept with raw values as examples (golden rows of bundles are made of them).
@@ -20,7 +21,7 @@ pub struct SamplesConfig {
 }
 
 fn default_rows_per_shard() -> usize {
-    1_000_000
+    250_000
 }
 fn default_examples() -> usize {
     8

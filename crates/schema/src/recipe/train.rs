@@ -51,7 +51,8 @@ pub struct TrainConfig {
     /// Whether the batches of the training split are shuffled each epoch.
     pub shuffle: bool,
     /// Whether a batch is made of whole requests (about `batch_size` rows), so that what depends on
-    /// user and context alone is computed once a request.
+    /// user and context alone is computed once a request. One may turn it off where a batch would
+    /// hold only a few requests, whose rows are much alike.
     pub request_batches: bool,
     /// How each task's output is calibrated on validation after training; not at all unless given.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -112,7 +113,7 @@ impl Default for TrainConfig {
             evaluate_every: 0,
             patience: 0,
             shuffle: true,
-            request_batches: false,
+            request_batches: true,
             calibrate: BTreeMap::new(),
             optimizer: OptimizerConfig::default(),
             embedding_optimizer: None,
