@@ -5,7 +5,9 @@ use std::fs::File;
 use std::path::Path;
 
 use gatefold_features::FeatureColumn;
-use gatefold_schema::{FittedFeature, Kind, Loss, PADDING_CODE, SampleManifest, manifest::SHARD_FINGERPRINT};
+use gatefold_schema::{
+    FittedFeature, Kind, Level, Loss, PADDING_CODE, SampleManifest, manifest::SHARD_FINGERPRINT,
+};
 use polars::prelude::*;
 
 use crate::{DatasetError, Split, shards::Columns};
@@ -48,6 +50,9 @@ pub(crate) fn read(
     split.columns.truncate(if columns.features { manifest.features.len() } else { 0 });
     for (fitted, column) in manifest.features.iter().zip(&mut split.columns) {
         shard.feature(fitted, column)?;
+        if fitted.feature.side.level() == Level::Request {
+            shard.check_same(&fitted.feature.name, column, &split.request)?;
+        }
     }
     let exact = exact_labels(manifest);
     split.labels.retain(|name, _| columns.labels.contains(name));
@@ -181,6 +186,27 @@ impl Shard<'_> {
                 "feature '{name}', row {}: code {} is outside its table of {limit} rows",
                 place / width,
                 data[place]
+            ))),
+        }
+    }
+
+    /// A user or context feature has one value a request, whatever its rows.
+    fn check_same(&self, name: &str, column: &FeatureColumn, request: &[u32]) -> Result<(), DatasetError> {
+        let differs = |row: &usize| {
+            request[*row] == request[row - 1]
+                && match column {
+                    FeatureColumn::Numbers(values) => values[*row] != values[row - 1],
+                    FeatureColumn::Codes { width, data } => {
+                        let (before, rest) = data[(row - 1) * width..].split_at(*width);
+                        before != &rest[..*width]
+                    }
+                }
+        };
+        match (1..request.len()).find(differs) {
+            None => Ok(()),
+            Some(row) => Err(self.refuse(format!(
+                "feature '{name}', row {row}: differs from the row before, which is of the same request; a user or \
+                 context feature has one value a request: give it side = \"item\""
             ))),
         }
     }

@@ -193,6 +193,13 @@ fn wrong_contents_are_refused() {
         as_it_is,
         "feature 'seen', row 1: 4 codes, at most 3 fit",
     );
+    for change in [|row: &mut Row| row.1 = 3, |row: &mut Row| row.2 = &[1, 1]] {
+        check_refused(
+            with(change),
+            as_it_is,
+            "row 1: differs from the row before, which is of the same request",
+        );
+    }
     check_refused(with(|row| row.4 = f32::INFINITY), as_it_is, "feature 'price', row 1: inf is not finite");
     check_refused(
         with(|row| row.0 = 1),

@@ -89,7 +89,7 @@ impl Attention {
 }
 
 /// `min(1, σ(joint) / σ(condition))`, written so that nothing overflows:
-/// `σ(j) + σ(−j) · exp(−max(c − j, 0))`.
+/// `σ(j) + σ(−j) · exp(−max(c − j, 0))`, and less by a few roundings, which could lift it above 1.
 fn quotient(net: &mut Net, joint: NodeId, condition: NodeId) -> Result<NodeId, NnError> {
     let minus_joint = net.apply(Op::Scale(-1.0), &[joint])?;
     let gap = net.apply(Op::Add, &[condition, minus_joint])?;
@@ -99,7 +99,8 @@ fn quotient(net: &mut Net, joint: NodeId, condition: NodeId) -> Result<NodeId, N
     let complement = net.apply(Op::Sigmoid, &[minus_joint])?;
     let rest = net.apply(Op::Mul, &[complement, ratio])?;
     let probability = net.apply(Op::Sigmoid, &[joint])?;
-    net.apply(Op::Add, &[probability, rest])
+    let sum = net.apply(Op::Add, &[probability, rest])?;
+    net.apply(Op::Scale(1.0 - 4.0 * f32::EPSILON), &[sum])
 }
 
 /// The calibrator: `max(later − earlier, 0)`, averaged over the rows of a sample space.

@@ -151,6 +151,7 @@ fn a_loss_that_is_not_finite_names_the_batch_and_its_features() {
     data.train = train_rows.into();
     let mut recipe = recipe(ModelKind::SharedBottom);
     recipe.train.shuffle = false;
+    recipe.train.request_batches = false;
     let error = train(&recipe, &data, &ONE_THREAD, &mut Silent).unwrap_err().to_string();
     for part in [
         "the loss of ctr, cvr is NaN at epoch 1, step 1",
@@ -181,7 +182,7 @@ fn patience_ends_a_training_that_gets_no_better() {
     recipe.train.epochs = 50;
     recipe.train.patience = 2;
     let trained = train(&recipe, &data, &ONE_THREAD, &mut Silent).unwrap();
-    let steps_per_epoch = data.train.rows().div_ceil(recipe.train.batch_size);
+    let steps_per_epoch = data.train.rows() / recipe.train.batch_size;
     assert_eq!(trained.report.best_step, steps_per_epoch);
     assert_eq!(trained.report.steps, 3 * steps_per_epoch);
     assert_eq!(trained.report.rows, 3 * data.train.rows());
