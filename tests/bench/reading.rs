@@ -52,7 +52,7 @@ pub(crate) fn memory(shape: &Shape, threads: usize) -> Result<Value> {
     shape.write()?;
     let data = data(&SampleSet::open(&shape.out)?, false)?;
     let mut stepping = PeakWhileStepping::default();
-    let trained = train(&shape.recipe()?, &data, &TrainOptions { threads }, &mut stepping)?;
+    let trained = train(&shape.recipe()?, &data, &TrainOptions::new(threads), &mut stepping)?;
     let mib = |numbers: usize| (numbers * size_of::<f32>()) as f64 / f64::from(1 << 20);
     let parameters = mib(trained.parameters.iter().map(|(_, values)| values.len()).sum());
     // Adam keeps two means of each.
@@ -95,7 +95,7 @@ fn data(set: &SampleSet, keep: bool) -> Result<TrainingData> {
 }
 
 fn run(recipe: &Recipe, data: &TrainingData, threads: usize) -> Result<Trained> {
-    Ok(train(recipe, data, &TrainOptions { threads }, &mut Silent)?)
+    Ok(train(recipe, data, &TrainOptions::new(threads), &mut Silent)?)
 }
 
 /// What the turns of one of two took, and what it learned.

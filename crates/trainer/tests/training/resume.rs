@@ -126,6 +126,7 @@ fn a_loss_that_is_not_finite_keeps_the_last_good_checkpoint() {
     let data = sample();
     let mut recipe = recipe(ModelKind::SharedBottom);
     recipe.train.shuffle = false;
+    recipe.train.request_batches = false;
     let mut split = rows(&data.train);
     let FeatureColumn::Numbers(ages) = &mut split.columns[1] else {
         panic!("the second feature is a number")
