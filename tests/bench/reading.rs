@@ -32,9 +32,10 @@ pub(crate) fn disk_against_memory(shape: &Shape, threads: usize, rounds: usize) 
 /// Trains in turns on single rows and on whole requests, whose user level is computed once.
 pub(crate) fn requests_against_rows(shape: &Shape, threads: usize, rounds: usize) -> Result<Value> {
     shape.write()?;
-    let by_rows = shape.recipe()?;
-    let mut by_requests = by_rows.clone();
+    let mut by_requests = shape.recipe()?;
     by_requests.train.request_batches = true;
+    let mut by_rows = by_requests.clone();
+    by_rows.train.request_batches = false;
     let data = data(&SampleSet::open(&shape.out)?, true)?;
     let (requests, rows) =
         in_turns(rounds, || run(&by_requests, &data, threads), || run(&by_rows, &data, threads))?;
