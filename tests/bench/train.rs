@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use gatefold_dataset::Split;
 use gatefold_features::FeatureColumn;
 use gatefold_schema::{FIRST_VALUE_CODE, Recipe};
-use gatefold_trainer::{Event, Progress, TrainOptions, TrainingData, train};
+use gatefold_trainer::{Checkpoints, Event, Existing, Progress, TrainOptions, TrainingData, train};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Zeta};
@@ -169,7 +169,15 @@ pub(crate) fn measure(folder: &Path, threads: usize) -> Result<Value> {
         negative_sampling_rate: 1.0,
     };
     let mut stopwatch = Stopwatch::default();
-    let trained = train(&recipe, &data, &TrainOptions::new(threads), &mut stopwatch)?;
+    // As the command does: the best parameters go to disk, not into a second copy of the tables.
+    let checkpoints = Checkpoints {
+        folder: folder.join("checkpoint"),
+        every_steps: 0,
+        every: None,
+        existing: Existing::Discard,
+    };
+    let options = TrainOptions { checkpoints: Some(checkpoints), ..TrainOptions::new(threads) };
+    let trained = train(&recipe, &data, &options, &mut stopwatch)?;
     let peak_memory_mb = resources::now().peak_memory_mb;
     let parameters: usize = trained.parameters.iter().map(|(_, values)| values.len()).sum();
     let (warm, last) = stopwatch.marks.context("the data holds too few batches to time")?;
