@@ -134,6 +134,19 @@ fn activations() {
 }
 
 #[test]
+fn a_probability_stays_one_where_logits_are_large() {
+    let mut graph = Graph::new();
+    let logit = graph.input("c", Fact::f32(Level::Candidate, &[]));
+    let probability = graph.apply(Op::Sigmoid, &[logit]).unwrap();
+    graph.output("ctr", probability);
+    let logits: Vec<f64> = (-4_000..4_000).map(|step| f64::from(step) / 100.0).collect();
+    let inputs = [("c".to_owned(), logits)].into();
+    let probabilities = &run(&graph, &BTreeMap::new(), &inputs)["ctr"];
+    assert!(probabilities.iter().all(|probability| (0.0..=1.0).contains(probability)));
+    assert!(probabilities[0] < 1e-10 && probabilities[7_999] == 1.0);
+}
+
+#[test]
 fn mixtures_and_inner_products() {
     let mut graph = Graph::new();
     let x = first_layer(&mut graph);

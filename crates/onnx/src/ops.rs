@@ -50,7 +50,7 @@ impl Exporter<'_, '_, '_> {
             Op::Dot => self.dot(id),
             Op::Exp => self.simple("Exp", id),
             Op::Activation(activation) => self.activation(id, *activation),
-            Op::Sigmoid => self.simple("Sigmoid", id),
+            Op::Sigmoid => self.sigmoid(id),
             // The last axis is the default.
             Op::Softmax => self.simple("Softmax", id),
             Op::Squeeze => {
@@ -78,6 +78,17 @@ impl Exporter<'_, '_, '_> {
             }
             Op::Gradient(_) => refuse("a derivative is not served; prune the graph to its forward outputs"),
         }
+    }
+
+    /// The logistic function. ONNX Runtime's own may exceed 1 by a rounding where the logit is
+    /// large, which is no probability.
+    fn sigmoid(&mut self, id: NodeId) -> Result<(), OnnxError> {
+        let x = self.operand(self.graph.node(id).inputs[0])?;
+        let name = self.names[id.0].clone();
+        let rounded = format!("{name}/rounded");
+        let (zero, one) = (self.builder.number(0.0)?, self.builder.number(1.0)?);
+        self.builder.node("Sigmoid", &[&x], &rounded, Vec::new())?;
+        self.builder.node("Clip", &[&rounded, &zero, &one], &name, Vec::new())
     }
 
     /// The sum of the products of two rows.
