@@ -6,8 +6,9 @@
 //!
 //! - [`settings`], [`flags`]: everything a person may decide.
 //! - [`run`](mod@run): start, load, serve, drain.
-//! - [`service`]: the calls. [`convert`]: messages ↔ plain types. [`status`]: errors → codes.
-//!   [`deadline`]: the caller's deadline.
+//! - [`service`]: the calls of `Ranking`. [`convert`]: messages ↔ plain types.
+//! - [`scorer`]: the path of every scoring call. [`status`]: errors → codes. [`deadline`]: the
+//!   caller's deadline.
 //! - [`health`], [`readiness`], [`admin`], [`metrics`], [`telemetry`]: what is seen from outside.
 //! - [`client`]: connecting, and requests from JSON values.
 
@@ -21,10 +22,12 @@ pub mod listen;
 pub mod metrics;
 pub mod readiness;
 pub mod run;
+pub mod scorer;
 pub mod service;
 pub mod settings;
 pub mod signals;
 pub mod status;
+mod stream;
 pub mod telemetry;
 pub mod top_k;
 

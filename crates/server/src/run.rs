@@ -22,6 +22,7 @@ use crate::health::{EngineListener, Health};
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
+use crate::scorer::Scorer;
 use crate::service::Service;
 use crate::settings::Settings;
 use crate::signals;
@@ -104,8 +105,13 @@ pub async fn run_with(
     let reporter = HealthReporter::new();
     let health = Health::new(reporter.clone(), engine.clone(), readiness.clone()).await;
     tokio::spawn(health.follow(changes, stopping.clone()));
-    let service = Service::new(engine.clone(), settings.limits.clone(), metrics, stopping.clone());
-    let grpc = serve_grpc(&settings, listener, reporter, service, stopping)?;
+    let scorer = Arc::new(Scorer {
+        engine: engine.clone(),
+        limits: settings.limits.clone(),
+        metrics,
+        stop: stopping.clone(),
+    });
+    let grpc = serve_grpc(&settings, listener, reporter, Service::new(scorer), stopping)?;
     let mut grpc = tokio::spawn(grpc);
 
     let result = tokio::select! {

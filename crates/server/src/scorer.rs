@@ -1,0 +1,137 @@
+//! The path that every scoring call takes, whatever its protocol: find the model, read the message,
+//! score, reply; with one deadline, one set of metrics and one log line.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use gatefold_engine::{Engine, Features, ModelInfo, ScoreError, ScoreJob, ScoreReply};
+use gatefold_features::RawBatch;
+use tokio::sync::watch;
+use tonic::{Code, Status};
+use tracing::Instrument;
+
+use crate::convert::FieldError;
+use crate::deadline::Deadline;
+use crate::metrics::{Answered, Metrics};
+use crate::settings::Limits;
+use crate::status::Refusal;
+
+/// What the scoring services share.
+pub struct Scorer {
+    /// The engine that scores.
+    pub engine: Engine,
+    /// What a single request may ask for.
+    pub limits: Limits,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// True once the server is stopping.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// A scoring request as one of the protocols has it.
+pub(crate) trait Call {
+    /// The answer.
+    type Reply;
+    /// What the request says about its answer, carried from [`Call::read`] to [`Call::reply`].
+    type Selection: Send;
+
+    /// The caller's name for the request.
+    fn request_id(&self) -> &str;
+
+    /// The model, and its version where one is asked for.
+    fn model(&self) -> Result<(&str, Option<u64>), FieldError>;
+
+    /// What is to be scored, with values borrowed from the message.
+    fn read(&self, model: &ModelInfo, limits: &Limits)
+    -> Result<(Question<'_>, Self::Selection), FieldError>;
+
+    /// The answer; `started` is when the message had been decoded.
+    fn reply(
+        self,
+        selection: Self::Selection,
+        reply: ScoreReply,
+        started: Instant,
+    ) -> Result<Self::Reply, FieldError>;
+}
+
+/// What is to be scored.
+pub(crate) struct Question<'a> {
+    /// The candidates.
+    pub(crate) batch: RawBatch<'a>,
+    /// Outputs to compute; empty means all.
+    pub(crate) outputs: Vec<String>,
+    /// When the message says the caller stops waiting, beside the deadline of the call.
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl Scorer {
+    /// Answers one request; counts and logs what became of it.
+    pub(crate) async fn answer<C: Call>(
+        &self,
+        call: C,
+        deadline: Option<Deadline>,
+    ) -> Result<C::Reply, Status> {
+        let started = Instant::now();
+        let _in_flight = self.metrics.arrived();
+        let span = tracing::debug_span!("score", request_id = call.request_id());
+        let mut model = None;
+        let result = self.score(call, deadline, started, &mut model).instrument(span.clone()).await;
+        result.map_err(|refusal| {
+            let _entered = span.entered();
+            let (name, version) = model.map_or_else(Default::default, |model: ModelInfo| {
+                (model.model.name.to_string(), model.model.version)
+            });
+            self.metrics.finished(&name, refusal.code());
+            match refusal.code() {
+                Code::Internal => tracing::error!(model = name, version, "{refusal}"),
+                _ => tracing::debug!(model = name, version, "{refusal}"),
+            }
+            refusal.into()
+        })
+    }
+
+    /// Scores one request; `model` is set as soon as it is known which one it is for.
+    async fn score<C: Call>(
+        &self,
+        call: C,
+        deadline: Option<Deadline>,
+        started: Instant,
+        model: &mut Option<ModelInfo>,
+    ) -> Result<C::Reply, Refusal> {
+        let (name, version) = call.model()?;
+        let info = model.insert(self.find(name, version)?);
+        let (question, selection) = call.read(info, &self.limits)?;
+        let candidates = question.batch.candidates;
+        let checked = started.elapsed();
+        let job = ScoreJob {
+            model: &info.model.name,
+            version,
+            features: Features::Raw(&question.batch),
+            outputs: &question.outputs,
+            deadline: deadline.map(|deadline| deadline.0).into_iter().chain(question.deadline).min(),
+        };
+        let mut reply = self.engine.score(job).await?;
+        drop(question);
+        reply.timings.encode += checked;
+        let (name, version) = (reply.model.name.clone(), reply.model.version);
+        let (encode, queue) = (reply.timings.encode, reply.timings.queue);
+        let reply = call.reply(selection, reply, started)?;
+        let total = started.elapsed();
+        self.metrics.answered(&name, version, &Answered { candidates, encode, queue, total });
+        Ok(reply)
+    }
+
+    /// The version of a model that takes a request.
+    pub(crate) fn find(&self, name: &str, version: Option<u64>) -> Result<ModelInfo, Refusal> {
+        self.engine.model(name, version).map_err(|error| match error {
+            ScoreError::UnknownModel { .. } if self.engine.models().is_empty() => Refusal::NoModel,
+            error => error.into(),
+        })
+    }
+
+    /// Loaded versions of a model, ascending.
+    pub(crate) fn versions(&self, name: &str) -> Vec<u64> {
+        let models = self.engine.models();
+        models.iter().filter(|info| *info.model.name == *name).map(|info| info.model.version).collect()
+    }
+}
