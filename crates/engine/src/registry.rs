@@ -5,10 +5,11 @@
 //! while the old one goes on serving; then it is swapped in, and the old one drains. One that is
 //! bad is refused, with the reason in its status, and looked at again only when its manifest
 //! changes. Removing the served version's folder rolls back to the highest version that is left;
-//! removing the model's folder unloads the model.
+//! removing the model's folder unloads the model. [`Registry::unload`] takes a model out of traffic
+//! while its folder stays, until [`Registry::load`].
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -68,6 +69,8 @@ struct Inner {
     /// Held for a whole pass over the folder, so that two never overlap.
     pass: Mutex<()>,
     known: Mutex<BTreeMap<ModelVersion, Known>>,
+    /// Models that are not loaded although their folders are there.
+    unloaded: Mutex<BTreeSet<Arc<str>>>,
     stopping: Mutex<bool>,
     stop: Condvar,
 }
@@ -91,6 +94,7 @@ impl Registry {
             engine,
             pass: Mutex::new(()),
             known: Mutex::new(BTreeMap::new()),
+            unloaded: Mutex::new(BTreeSet::new()),
             stopping: Mutex::new(false),
             stop: Condvar::new(),
         };
@@ -124,6 +128,26 @@ impl Registry {
         Ok(())
     }
 
+    /// Looks at the folder as [`refresh`](Self::refresh) does, and says whether the model `name`
+    /// takes traffic then. An unloaded model is loaded again.
+    ///
+    /// # Errors
+    /// When the folder holds no such model, when none of its versions is good, and as
+    /// [`refresh`](Self::refresh).
+    pub fn load(&self, name: &str) -> Result<(), RegistryError> {
+        self.inner.load(name)
+    }
+
+    /// Takes every version of the model `name` out of traffic until it is loaded again, and waits
+    /// until what is queued has been scored, half a minute at most. Blocks, as
+    /// [`refresh`](Self::refresh).
+    ///
+    /// # Errors
+    /// When the registry knows no such model.
+    pub fn unload(&self, name: &str) -> Result<(), RegistryError> {
+        self.inner.unload(name)
+    }
+
     /// Every model version that was looked at, by name and version.
     pub fn status(&self) -> Vec<ModelStatus> {
         let status = |(model, known): (&ModelVersion, &Known)| ModelStatus {
@@ -147,6 +171,10 @@ impl Drop for Registry {
 impl Inner {
     fn known(&self) -> MutexGuard<'_, BTreeMap<ModelVersion, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unloaded(&self) -> MutexGuard<'_, BTreeSet<Arc<str>>> {
+        self.unloaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stopping(&self) -> bool {
@@ -198,10 +226,47 @@ impl Inner {
             if self.stopping() {
                 break;
             }
-            self.settle(name, versions);
+            if !self.unloaded().contains(name) {
+                self.settle(name, versions);
+            }
         }
         self.unload_removed(&found);
         Ok(())
+    }
+
+    fn load(&self, name: &str) -> Result<(), RegistryError> {
+        self.unloaded().remove(name);
+        self.refresh()?;
+        if !self.served(name).is_empty() {
+            return Ok(());
+        }
+        let known = self.known();
+        let of_model = known.iter().filter(|(model, _)| *model.name == *name);
+        let reasons: Vec<String> = of_model
+            .filter_map(|(model, known)| match &known.state {
+                ModelState::Refused { reason } => Some(format!("version {}: {reason}", model.version)),
+                _ => None,
+            })
+            .collect();
+        match reasons.as_slice() {
+            [] => Err(self.unknown(name)),
+            reasons => Err(RegistryError::Refused { model: name.to_owned(), reasons: reasons.join("; ") }),
+        }
+    }
+
+    fn unload(&self, name: &str) -> Result<(), RegistryError> {
+        let _pass = self.pass.lock().unwrap_or_else(PoisonError::into_inner);
+        let model = self.known().keys().find(|model| *model.name == *name).map(|model| model.name.clone());
+        let model = model.ok_or_else(|| self.unknown(name))?;
+        self.unloaded().insert(model.clone());
+        for version in self.served(name) {
+            self.retire(&ModelVersion { name: model.clone(), version });
+        }
+        Ok(())
+    }
+
+    fn unknown(&self, name: &str) -> RegistryError {
+        RegistryError::UnknownModel { model: name.to_owned(), folder: self.settings.folder.clone() }
     }
 
     /// Lets the highest good version of one model take traffic.
@@ -224,7 +289,7 @@ impl Inner {
             if !served.contains(&version) {
                 self.set(&model, ModelState::Loading, stamp);
             }
-            let load = || self.load(&model, &path);
+            let load = || self.open(&model, &path);
             let loaded = catch_unwind(AssertUnwindSafe(load))
                 .unwrap_or_else(|panic| Err(LoadError::Panicked(panic_message(panic.as_ref()))));
             match loaded {
@@ -249,7 +314,7 @@ impl Inner {
         }
     }
 
-    fn load(&self, model: &ModelVersion, path: &Path) -> Result<(), LoadError> {
+    fn open(&self, model: &ModelVersion, path: &Path) -> Result<(), LoadError> {
         let started = std::time::Instant::now();
         let bundle = Bundle::open(path)?;
         let manifest = bundle.manifest();
@@ -329,7 +394,7 @@ fn explain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A folder of models that cannot be watched.
+/// Why the registry cannot do what it is told.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// The folder cannot be read.
@@ -339,6 +404,24 @@ pub enum RegistryError {
         folder: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// There is no such model.
+    #[error(
+        "no model '{model}' in {}: publish a bundle as {model}/<version>/ there first", folder.display()
+    )]
+    UnknownModel {
+        /// The name.
+        model: String,
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// No version of the model is good.
+    #[error("model '{model}' cannot be loaded: {reasons}")]
+    Refused {
+        /// The name.
+        model: String,
+        /// Why, version by version.
+        reasons: String,
     },
     /// The thread cannot be started.
     #[error("cannot start the registry's thread")]

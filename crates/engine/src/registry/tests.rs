@@ -157,3 +157,43 @@ async fn the_watcher_finds_what_appears() {
     let job = ScoreJob { model: "shop", version: None, features, outputs: &[], deadline: None };
     assert_eq!(bench.engine.score(job).await.unwrap().scores[0], [expected(31.0, 1.0)[0]]);
 }
+
+#[test]
+fn an_unloaded_model_stays_away_until_it_is_loaded() {
+    let bench = Bench::new(None);
+    for name in ["news", "shop", "shop"] {
+        publish(bench.folder.path(), name);
+    }
+    bench.check(&["news/1", "shop/2"], &[("news/1", "serving"), ("shop/2", "serving")]);
+    bench.registry.unload("shop").unwrap();
+    let away = [("news/1", "serving"), ("shop/2", "retired")];
+    bench.check(&["news/1"], &away);
+    bench.registry.unload("shop").unwrap();
+    // A new version does not bring it back.
+    publish(bench.folder.path(), "shop");
+    bench.check(&["news/1"], &away);
+    bench.registry.load("shop").unwrap();
+    let back = [("news/1", "serving"), ("shop/2", "retired"), ("shop/3", "serving")];
+    bench.check(&["news/1", "shop/3"], &back);
+    bench.registry.load("shop").unwrap();
+    assert_eq!(bench.loads(), 3, "what is loaded is not loaded again");
+}
+
+#[test]
+fn what_cannot_be_loaded_or_unloaded_is_named() {
+    let bench = Bench::new(None);
+    publish(bench.folder.path(), "shop");
+    fs::write(bench.path("shop/1/model.onnx"), "other bytes").unwrap();
+    let said = |result: Result<(), RegistryError>| result.unwrap_err().to_string();
+    let refused = said(bench.registry.load("shop"));
+    assert!(refused.starts_with("model 'shop' cannot be loaded: version 1: "), "{refused}");
+    assert!(refused.contains("model.onnx"), "{refused}");
+    for unknown in [bench.registry.load("../shop"), bench.registry.unload("../shop")] {
+        let unknown = said(unknown);
+        assert!(unknown.contains("no model '../shop' in "), "{unknown}");
+    }
+    // Published anew, it is looked at again.
+    publish(bench.folder.path(), "shop");
+    bench.registry.load("shop").unwrap();
+    assert_eq!(bench.engine.models()[0].model.version, 2);
+}
