@@ -2,6 +2,7 @@
 
 mod admit;
 mod instance;
+mod versions;
 
 use std::{
     collections::BTreeMap,
@@ -15,10 +16,12 @@ use std::{
 
 pub(crate) use instance::Instance;
 pub use instance::{LoadError, Prepared};
+use versions::Versions;
+pub use versions::{Routes, STABLE};
 
 use crate::{
     BackendLoader, Bundle, EngineSettings, ModelState, ModelVersion, Observer, ScoreError, ScoreJob,
-    ScoreReply, SettingsError,
+    ScoreReply, SettingsError, VersionChoice,
     scheduler::{Limits, Scheduler},
     worker,
 };
@@ -39,6 +42,8 @@ pub struct ModelInfo {
     pub bundle: Arc<Bundle>,
     /// Whether this version is the one used where a job names none.
     pub current: bool,
+    /// Labels that name it.
+    pub labels: Vec<String>,
     /// When it began to take traffic.
     pub since: std::time::SystemTime,
     /// Candidates waiting in its queue.
@@ -58,8 +63,8 @@ pub(crate) struct Shared {
     pub(crate) settings: EngineSettings,
     pub(crate) observer: Arc<dyn Observer>,
     loader: Arc<dyn BackendLoader>,
-    /// Versions by model; the highest version is current.
-    models: RwLock<BTreeMap<String, BTreeMap<u64, Arc<Served>>>>,
+    /// Models by name; each has at least one version.
+    models: RwLock<BTreeMap<String, Versions>>,
     scheduler: Mutex<Scheduler>,
     /// Told when a worker may have something to do.
     pub(crate) work: Condvar,
@@ -140,7 +145,7 @@ impl Engine {
         let served = Arc::new(Served { instance, lane, since: std::time::SystemTime::now() });
         let replaced = {
             let mut models = self.shared.models.write().unwrap_or_else(PoisonError::into_inner);
-            models.entry(model.name.to_string()).or_default().insert(model.version, served)
+            models.entry(model.name.to_string()).or_default().loaded.insert(model.version, served)
         };
         if let Some(replaced) = replaced {
             self.shared.retire(replaced.lane);
@@ -149,13 +154,22 @@ impl Engine {
         model
     }
 
+    /// Says how requests find a version of a model from now on. Nothing happens for a model without
+    /// a loaded version.
+    pub fn route(&self, name: &str, routes: Routes) {
+        let mut models = self.shared.models.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(versions) = models.get_mut(name) {
+            versions.routes = routes;
+        }
+    }
+
     /// Takes a version out of traffic and waits until its queue is drained, `limit` at most.
     /// Whether it has drained; if not it goes on doing so.
     pub fn retire(&self, name: &str, version: u64, limit: Duration) -> bool {
         let removed = {
             let mut models = self.shared.models.write().unwrap_or_else(PoisonError::into_inner);
-            let removed = models.get_mut(name).and_then(|versions| versions.remove(&version));
-            models.retain(|_, versions| !versions.is_empty());
+            let removed = models.get_mut(name).and_then(|versions| versions.loaded.remove(&version));
+            models.retain(|_, versions| !versions.loaded.is_empty());
             removed
         };
         let Some(served) = removed else { return true };
@@ -163,7 +177,7 @@ impl Engine {
         self.shared.observer.model(&model, &ModelState::Draining);
         self.shared.retire(served.lane);
         let drained = self.shared.wait_until(limit, |scheduler| !scheduler.has(served.lane));
-        self.shared.observer.model(&model, &ModelState::Retired);
+        self.shared.observer.model(&model, &ModelState::Unloaded);
         drained
     }
 
@@ -176,16 +190,9 @@ impl Engine {
     pub fn models(&self) -> Vec<ModelInfo> {
         let models = self.shared.models.read().unwrap_or_else(PoisonError::into_inner);
         let scheduler = self.shared.lock();
-        let of_model = |versions: &BTreeMap<u64, Arc<Served>>| {
-            let current = versions.keys().next_back().copied();
-            let info = |served: &Arc<Served>| ModelInfo {
-                model: served.instance.model.clone(),
-                bundle: served.instance.bundle.clone(),
-                current: current == Some(served.instance.model.version),
-                since: served.since,
-                waiting_rows: scheduler.waiting_rows(served.lane),
-            };
-            versions.values().map(info).collect::<Vec<_>>()
+        let of_model = |versions: &Versions| {
+            let infos = versions.loaded.values().map(|served| info(versions, served, &scheduler));
+            infos.collect::<Vec<_>>()
         };
         models.values().flat_map(of_model).collect()
     }
@@ -193,14 +200,13 @@ impl Engine {
     /// The version of a model that a job would be scored by.
     ///
     /// # Errors
-    /// [`ScoreError::UnknownModel`] or [`ScoreError::UnknownVersion`].
-    pub fn model(&self, name: &str, version: Option<u64>) -> Result<ModelInfo, ScoreError> {
-        let served = self.shared.find(name, version)?;
-        let model = served.instance.model.clone();
-        let current = self.shared.find(&model.name, None)?.instance.model.version == model.version;
-        let waiting_rows = self.shared.lock().waiting_rows(served.lane);
-        let bundle = served.instance.bundle.clone();
-        Ok(ModelInfo { model, bundle, current, since: served.since, waiting_rows })
+    /// [`ScoreError::UnknownModel`], [`ScoreError::UnknownVersion`] or
+    /// [`ScoreError::UnknownLabel`].
+    pub fn model(&self, name: &str, version: VersionChoice<'_>) -> Result<ModelInfo, ScoreError> {
+        let models = self.shared.models.read().unwrap_or_else(PoisonError::into_inner);
+        let (name, versions) = named(&models, name)?;
+        let served = versions.choose(name, version)?;
+        Ok(info(versions, &served, &self.shared.lock()))
     }
 
     /// Scores the candidates of one job.
@@ -293,36 +299,42 @@ impl Shared {
     }
 
     /// The model version a job is for.
-    pub(crate) fn find(&self, name: &str, version: Option<u64>) -> Result<Arc<Served>, ScoreError> {
+    pub(crate) fn find(&self, name: &str, version: VersionChoice<'_>) -> Result<Arc<Served>, ScoreError> {
         let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
-        let versions = match models.get(name) {
-            None if name.is_empty() && models.len() == 1 => models.values().next(),
-            found => found,
+        let (name, versions) = named(&models, name)?;
+        versions.choose(name, version)
+    }
+}
+
+/// The model of that name; an empty name means the only one.
+fn named<'a>(
+    models: &'a BTreeMap<String, Versions>,
+    name: &str,
+) -> Result<(&'a str, &'a Versions), ScoreError> {
+    let found = match models.get_key_value(name) {
+        None if name.is_empty() && models.len() == 1 => models.first_key_value(),
+        found => found,
+    };
+    found.map(|(name, versions)| (name.as_str(), versions)).ok_or_else(|| {
+        let names: Vec<&str> = models.keys().map(String::as_str).collect();
+        let known = match names.as_slice() {
+            [] => "no model is loaded".to_owned(),
+            names => format!("loaded: {}", names.join(", ")),
         };
-        let Some(versions) = versions else {
-            let names: Vec<&str> = models.keys().map(String::as_str).collect();
-            let known = match names.as_slice() {
-                [] => "no model is loaded".to_owned(),
-                names => format!("loaded: {}", names.join(", ")),
-            };
-            return Err(ScoreError::UnknownModel { model: name.to_owned(), known });
-        };
-        let found = match version {
-            Some(version) => versions.get(&version),
-            None => versions.values().next_back(),
-        };
-        found.cloned().ok_or_else(|| {
-            let loaded: Vec<String> = versions.keys().map(u64::to_string).collect();
-            ScoreError::UnknownVersion {
-                // Not the name asked for, which may be empty.
-                model: versions
-                    .values()
-                    .next()
-                    .map_or(name.to_owned(), |served| served.instance.model.name.to_string()),
-                version: version.unwrap_or_default(),
-                loaded: loaded.join(", "),
-            }
-        })
+        ScoreError::UnknownModel { model: name.to_owned(), known }
+    })
+}
+
+fn info(versions: &Versions, served: &Arc<Served>, scheduler: &Scheduler) -> ModelInfo {
+    let model = served.instance.model.clone();
+    let current = versions.current().is_some_and(|current| current.instance.model.version == model.version);
+    ModelInfo {
+        bundle: served.instance.bundle.clone(),
+        current,
+        labels: versions.labels_of(model.version),
+        since: served.since,
+        waiting_rows: scheduler.waiting_rows(served.lane),
+        model,
     }
 }
 

@@ -10,7 +10,7 @@
 //!        ▲                                model version  for one batch     │
 //!        └───────────────────────── oneshot reply ◀────────────────────────┘
 //!
-//! Registry (own thread): folder ─▶ Bundle::open ─▶ backends ─▶ golden rows ─▶ swap, old one drains
+//! Registry (own threads): folder ─▶ Bundle::open ─▶ backends ─▶ golden rows ─▶ warm-up ─▶ swap, old one drains
 //! ```
 //!
 //! - Work is counted in rows (candidates): the queue is bounded in rows, a batch is filled in rows.
@@ -40,9 +40,9 @@ mod testing;
 pub use backend::{Backend, BackendError, BackendLoader, GraphForm};
 pub use batch_scorer::BatchScorer;
 pub use bundle::{Bundle, BundleError, BundleWriter};
-pub use engine::{Drained, Engine, LoadError, ModelInfo, Prepared};
+pub use engine::{Drained, Engine, LoadError, ModelInfo, Prepared, Routes, STABLE};
 pub use golden::{GOLDEN_TOLERANCE, GoldenError, GoldenReport};
 pub use observer::{BatchEvent, NoObserver, Observer};
 pub use registry::{ModelState, ModelStatus, Registry, RegistryError};
-pub use score::{Features, ModelVersion, ScoreError, ScoreJob, ScoreReply, Timings};
-pub use settings::{EngineSettings, RegistrySettings, SettingsError};
+pub use score::{Features, ModelVersion, ScoreError, ScoreJob, ScoreReply, Timings, VersionChoice};
+pub use settings::{EngineSettings, RegistrySettings, SettingsError, VersionPolicy};

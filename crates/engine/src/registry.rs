@@ -1,44 +1,49 @@
-//! Keeps the engine's models equal to a folder of bundles.
+//! Keeps the engine's models equal to a folder of bundles and to what was asked of them.
 //!
-//! The folder holds `<name>/<version>/`. Of every model the highest version that is good takes
-//! traffic. A version that appears is opened, verified and replayed on the registry's own thread
-//! while the old one goes on serving; then it is swapped in, and the old one drains. One that is
-//! bad is refused, with the reason in its status, and looked at again only when its manifest
-//! changes. Removing the served version's folder rolls back to the highest version that is left;
-//! removing the model's folder unloads the model. [`Registry::unload`] takes a model out of traffic
-//! while its folder stays, until [`Registry::load`].
+//! The folder holds `<name>/<version>/`. Which versions of a model are loaded is said by its
+//! [`VersionPolicy`](crate::VersionPolicy) and by its labels; the highest good version up to the
+//! label `stable` takes the traffic that names none. A version that appears is opened, verified,
+//! replayed and warmed on a thread of its model while the old one goes on serving; then it is
+//! swapped in, and the old one drains. One that is bad is refused, with the reason in its status,
+//! and looked at again only when its manifest changes or somebody asks. Removing the served
+//! version's folder goes back to the highest version that is left; removing the model's folder
+//! unloads the model.
+//!
+//! Labels and unloaded models are kept in [`STATE_FILE`], so that a restart keeps them.
+
+mod settle;
+mod wanted;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::{Duration, SystemTime},
 };
 
-use crate::{
-    Bundle, Engine, LoadError, ModelVersion, RegistrySettings,
-    bundle::{MANIFEST_FILE, versions},
-    worker::panic_message,
-};
+use gatefold_schema::ConfigError;
 
-/// How long an old version may take to drain before the registry goes on to other models; it
-/// drains further in the background.
-const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+use self::{
+    settle::{Stamp, View, explain},
+    wanted::{Wanted, WantedModel, check_label},
+};
+use crate::{Engine, ModelVersion, RegistrySettings, STABLE, VersionChoice, bundle::versions};
+
+pub use wanted::STATE_FILE;
 
 /// Where a model version stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelState {
-    /// It is being opened and checked.
+    /// It is being opened, checked and warmed.
     Loading,
     /// It takes traffic.
     Serving,
     /// It takes no new requests and finishes those it has.
     Draining,
-    /// It has gone.
-    Retired,
+    /// It takes no traffic.
+    Unloaded,
     /// It cannot be used.
     Refused {
         /// Why, and what to do.
@@ -46,7 +51,7 @@ pub enum ModelState {
     },
 }
 
-/// A model version that the registry knows.
+/// A model version in the folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelStatus {
     /// Name and version.
@@ -55,9 +60,15 @@ pub struct ModelStatus {
     pub state: ModelState,
     /// Since when.
     pub since: SystemTime,
+    /// Labels that name it, in alphabetical order; [`STABLE`] stands for the version that takes the
+    /// traffic which names none, whether or not it was set.
+    pub labels: Vec<String>,
 }
 
-/// Watches a folder of models. Dropped, it stops watching; the models stay.
+/// Watches a folder of models and does what is asked of them. Dropped, it stops watching; the
+/// models stay.
+///
+/// Its calls block, for as long as a model takes to load: make them from a blocking task.
 pub struct Registry {
     inner: Arc<Inner>,
     watcher: Option<JoinHandle<()>>,
@@ -66,11 +77,14 @@ pub struct Registry {
 struct Inner {
     settings: RegistrySettings,
     engine: Engine,
-    /// Held for a whole pass over the folder, so that two never overlap.
-    pass: Mutex<()>,
+    /// Held while routes are changed, so that they are always those of the latest wish.
+    wanted: Mutex<Wanted>,
     known: Mutex<BTreeMap<ModelVersion, Known>>,
-    /// Models that are not loaded although their folders are there.
-    unloaded: Mutex<BTreeSet<Arc<str>>>,
+    /// What each model was last brought to.
+    settled: Mutex<BTreeMap<Arc<str>, View>>,
+    /// Models whose versions are being changed.
+    busy: Mutex<BTreeSet<Arc<str>>>,
+    freed: Condvar,
     stopping: Mutex<bool>,
     stop: Condvar,
 }
@@ -82,36 +96,53 @@ struct Known {
     stamp: Option<Stamp>,
 }
 
-/// Tells a changed manifest.
-type Stamp = (SystemTime, u64);
+impl Known {
+    fn new(state: ModelState, stamp: Option<Stamp>) -> Known {
+        Known { state, since: SystemTime::now(), stamp }
+    }
+}
 
 impl Registry {
     /// A registry that has not looked yet: call [`refresh`](Self::refresh), then
     /// [`watch`](Self::watch).
     pub fn new(settings: RegistrySettings, engine: Engine) -> Registry {
+        let wanted = Wanted::new(&settings.folder);
         let inner = Inner {
             settings,
             engine,
-            pass: Mutex::new(()),
-            known: Mutex::new(BTreeMap::new()),
-            unloaded: Mutex::new(BTreeSet::new()),
+            wanted: Mutex::new(wanted),
+            known: Mutex::default(),
+            settled: Mutex::default(),
+            busy: Mutex::default(),
+            freed: Condvar::new(),
             stopping: Mutex::new(false),
             stop: Condvar::new(),
         };
         Registry { inner: Arc::new(inner), watcher: None }
     }
 
-    /// Looks at the folder once and loads what is new. Blocks until that is done: call it from a
-    /// blocking task.
+    /// Looks at the folder once and brings every model to what is wanted of it.
     ///
     /// # Errors
-    /// When the folder itself cannot be read. A bad bundle is no error: its status says why.
+    /// When the folder or its [`STATE_FILE`] cannot be read. A bad bundle is no error: its status
+    /// says why.
     pub fn refresh(&self) -> Result<(), RegistryError> {
-        self.inner.refresh()
+        for name in self.inner.names()? {
+            if self.inner.stopping() {
+                break;
+            }
+            let turn = self.inner.turn(&name);
+            let view = self.inner.view(&name);
+            if !self.inner.is_settled(&name, &view) {
+                self.inner.settle(&turn, view);
+            }
+        }
+        Ok(())
     }
 
-    /// Starts to look at the folder at the interval of the settings, on a thread of its own. Does
-    /// nothing where the settings have no interval.
+    /// Starts to look at the folder at the interval of the settings, on a thread of its own; each
+    /// model that has changed is loaded on a further one. Does nothing where the settings have no
+    /// interval.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -128,34 +159,154 @@ impl Registry {
         Ok(())
     }
 
-    /// Looks at the folder as [`refresh`](Self::refresh) does, and says whether the model `name`
-    /// takes traffic then. An unloaded model is loaded again.
-    ///
-    /// # Errors
-    /// When the folder holds no such model, when none of its versions is good, and as
-    /// [`refresh`](Self::refresh).
-    pub fn load(&self, name: &str) -> Result<(), RegistryError> {
-        self.inner.load(name)
-    }
-
-    /// Takes every version of the model `name` out of traffic until it is loaded again, and waits
-    /// until what is queued has been scored, half a minute at most. Blocks, as
-    /// [`refresh`](Self::refresh).
-    ///
-    /// # Errors
-    /// When the registry knows no such model.
-    pub fn unload(&self, name: &str) -> Result<(), RegistryError> {
-        self.inner.unload(name)
-    }
-
-    /// Every model version that was looked at, by name and version.
+    /// Every model version in the folder, by name and version.
     pub fn status(&self) -> Vec<ModelStatus> {
+        let loaded = self.inner.engine.models();
         let status = |(model, known): (&ModelVersion, &Known)| ModelStatus {
             model: model.clone(),
             state: known.state.clone(),
             since: known.since,
+            labels: loaded
+                .iter()
+                .find(|info| info.model == *model)
+                .map_or_else(Vec::new, |info| info.labels.clone()),
         };
         self.inner.known().iter().map(status).collect()
+    }
+
+    /// Looks at one model's folder now, tries again what was refused, and undoes an
+    /// [`unload`](Self::unload).
+    ///
+    /// # Errors
+    /// When there is no such model, the wish cannot be kept, or the version that should take
+    /// traffic is refused; what served before goes on.
+    pub fn load(&self, model: &str) -> Result<(), RegistryError> {
+        let inner = &self.inner;
+        let (name, turn) = self.begin(model)?;
+        inner.wanted().change(model, |wanted| wanted.unloaded = false)?;
+        inner.known().retain(|known, entry| *known.name != *model || !entry.is_refused());
+        let view = inner.view(&name);
+        inner.settle(&turn, view.clone());
+        let ceiling = view.wanted.labels.get(STABLE).copied();
+        let policy = inner.settings.policy(model);
+        match policy.candidates(view.found.keys().copied(), ceiling).first() {
+            Some(best) => inner.refusal(&name, *best),
+            None => Err(inner.unknown_version(&name, ceiling.unwrap_or_default(), &view)),
+        }
+    }
+
+    /// Takes all versions of a model out of traffic, waits until they have drained, and loads none
+    /// until [`load`](Self::load) is called.
+    ///
+    /// # Errors
+    /// When there is no such model, or the wish cannot be kept.
+    pub fn unload(&self, model: &str) -> Result<(), RegistryError> {
+        let (name, turn) = self.begin(model)?;
+        self.inner.wanted().change(model, |wanted| wanted.unloaded = true)?;
+        self.inner.settle(&turn, self.inner.view(&name));
+        Ok(())
+    }
+
+    /// Lets a label name a version, which is loaded first if it is not yet; `None` removes the
+    /// label. The label [`STABLE`] moves the traffic that names no version, at once where the
+    /// version is loaded; without it the newest version takes that traffic.
+    ///
+    /// # Errors
+    /// When the label is none, there is no such model or version, the version is refused, or the
+    /// wish cannot be kept. Nothing has changed then.
+    pub fn set_label(&self, model: &str, label: &str, version: Option<u64>) -> Result<(), RegistryError> {
+        check_label(label)?;
+        let inner = &self.inner;
+        let name = self.find(model)?;
+        // What is loaded already need not wait for what is being loaded.
+        let turn = match version {
+            Some(version) if !inner.served(model).contains(&version) => {
+                let turn = inner.turn(&name);
+                let view = inner.view(&name);
+                if view.wanted.unloaded {
+                    return Err(RegistryError::Unloaded { model: model.to_owned() });
+                }
+                if !view.found.contains_key(&version) {
+                    return Err(inner.unknown_version(&name, version, &view));
+                }
+                // Somebody asks: what was refused is tried again.
+                inner.known().retain(|known, entry| {
+                    known.name != name || known.version != version || !entry.is_refused()
+                });
+                inner.have(&name, version, &view);
+                inner.refusal(&name, version)?;
+                Some(turn)
+            }
+            _ => None,
+        };
+        {
+            let mut wanted = inner.wanted();
+            wanted.change(model, |wanted| match version {
+                Some(version) => _ = wanted.labels.insert(label.to_owned(), version),
+                None => _ = wanted.labels.remove(label),
+            })?;
+            let current =
+                inner.engine.model(model, VersionChoice::Current).ok().map(|info| info.model.version);
+            let best = if label == STABLE { version.or(current) } else { current };
+            inner.route(&wanted, model, best);
+        }
+        tracing::info!(model, label, version, "the label is set");
+        drop(turn);
+        // What is no longer wanted drains without the caller.
+        let inner = inner.clone();
+        let settle = move || {
+            let turn = inner.turn(&name);
+            let view = inner.view(&name);
+            inner.settle(&turn, view);
+        };
+        std::thread::Builder::new()
+            .name("registry-settle".into())
+            .spawn(settle)
+            .map_err(RegistryError::Thread)?;
+        Ok(())
+    }
+
+    /// Moves [`STABLE`] to the highest good version below the one that takes traffic, and returns
+    /// it. Newer versions take no traffic until the label is moved or removed.
+    ///
+    /// # Errors
+    /// When there is no such model, no good version below, or the wish cannot be kept. Nothing has
+    /// changed then.
+    pub fn rollback(&self, model: &str) -> Result<u64, RegistryError> {
+        let inner = &self.inner;
+        let name = self.find(model)?;
+        let Ok(current) = inner.engine.model(model, VersionChoice::Current) else {
+            return Err(RegistryError::Unloaded { model: model.to_owned() });
+        };
+        let current = current.model.version;
+        let view = inner.view(&name);
+        let below = inner.settings.policy(model).candidates(view.found.keys().copied(), Some(current - 1));
+        for version in below {
+            if inner.refusal(&name, version).is_err() {
+                continue;
+            }
+            match self.set_label(model, STABLE, Some(version)) {
+                Err(RegistryError::Refused { .. }) => {}
+                result => return result.map(|()| version),
+            }
+        }
+        Err(RegistryError::NothingBelow { model: model.to_owned(), current })
+    }
+
+    /// The name of a model in the folder, and the right to change its versions.
+    fn begin(&self, model: &str) -> Result<(Arc<str>, settle::Turn), RegistryError> {
+        let name = self.find(model)?;
+        let turn = self.inner.turn(&name);
+        Ok((name, turn))
+    }
+
+    /// The name of a model that is in the folder or serves.
+    fn find(&self, model: &str) -> Result<Arc<str>, RegistryError> {
+        let names = self.inner.names()?;
+        names.get(model).cloned().ok_or_else(|| {
+            let known = names.iter().map(|name| name.to_string()).collect::<Vec<_>>().join(", ");
+            RegistryError::UnknownModel { model: model.to_owned(), known }
+        })
     }
 }
 
@@ -169,19 +320,19 @@ impl Drop for Registry {
 }
 
 impl Inner {
-    fn known(&self) -> MutexGuard<'_, BTreeMap<ModelVersion, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn unloaded(&self) -> MutexGuard<'_, BTreeSet<Arc<str>>> {
-        self.unloaded.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, BTreeMap<ModelVersion, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stopping(&self) -> bool {
         *self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn watch(&self, interval: Duration) {
+    fn watch(self: Arc<Self>, interval: Duration) {
         let mut last_error = None;
         loop {
             {
@@ -192,7 +343,7 @@ impl Inner {
                 }
             }
             // Said once, not at every look.
-            let error = self.refresh().err().map(|error| explain(&error));
+            let error = self.look().err().map(|error| explain(&error));
             if let Some(error) = error.as_ref().filter(|error| last_error.as_ref() != Some(*error)) {
                 tracing::error!(%error, "the models are not looked at");
             }
@@ -200,201 +351,71 @@ impl Inner {
         }
     }
 
-    fn refresh(&self) -> Result<(), RegistryError> {
-        let _pass = self.pass.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Looks at the folder once; each model that has changed is settled on a thread of its own.
+    fn look(self: &Arc<Self>) -> Result<(), RegistryError> {
+        for name in self.names()? {
+            let view = self.view(&name);
+            if self.is_settled(&name, &view) {
+                continue;
+            }
+            let Some(turn) = self.try_turn(&name) else { continue };
+            let inner = self.clone();
+            let settle = move || inner.settle(&turn, view);
+            std::thread::Builder::new()
+                .name(format!("load-{name}"))
+                .spawn(settle)
+                .map_err(RegistryError::Thread)?;
+        }
+        Ok(())
+    }
+
+    /// Models that are in the folder or serve, after a look at what is wanted of them.
+    fn names(&self) -> Result<BTreeSet<Arc<str>>, RegistryError> {
         let folder = &self.settings.folder;
         let read_error = |source| RegistryError::Folder { folder: folder.clone(), source };
-        let mut found = BTreeMap::new();
+        let mut names: BTreeSet<Arc<str>> =
+            self.engine.models().into_iter().map(|info| info.model.name).collect();
+        names.extend(self.known().keys().map(|model| model.name.clone()));
         for entry in fs::read_dir(folder).map_err(read_error)? {
             let entry = entry.map_err(read_error)?;
             let name = entry.file_name();
             let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
-            if !entry.path().is_dir() {
-                continue;
-            }
-            match versions(&entry.path()) {
-                Ok(versions) if versions.is_empty() => {}
-                Ok(versions) => {
-                    found.insert(Arc::<str>::from(name), versions);
-                }
-                // The folder may have gone since it was listed.
-                Err(error) => tracing::warn!(%error, "a model's folder cannot be read"),
+            if versions(&entry.path()).is_ok_and(|versions| !versions.is_empty()) {
+                names.insert(name.into());
             }
         }
-        self.forget_removed(&found);
-        for (name, versions) in &found {
-            if self.stopping() {
-                break;
-            }
-            if !self.unloaded().contains(name) {
-                self.settle(name, versions);
-            }
-        }
-        self.unload_removed(&found);
-        Ok(())
+        self.wanted().read()?;
+        Ok(names)
     }
 
-    fn load(&self, name: &str) -> Result<(), RegistryError> {
-        self.unloaded().remove(name);
-        self.refresh()?;
-        if !self.served(name).is_empty() {
-            return Ok(());
-        }
-        let known = self.known();
-        let of_model = known.iter().filter(|(model, _)| *model.name == *name);
-        let reasons: Vec<String> = of_model
-            .filter_map(|(model, known)| match &known.state {
-                ModelState::Refused { reason } => Some(format!("version {}: {reason}", model.version)),
-                _ => None,
-            })
-            .collect();
-        match reasons.as_slice() {
-            [] => Err(self.unknown(name)),
-            reasons => Err(RegistryError::Refused { model: name.to_owned(), reasons: reasons.join("; ") }),
+    fn is_settled(&self, name: &Arc<str>, view: &View) -> bool {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).get(name) == Some(view)
+    }
+
+    /// The reason why a version was refused, as an error.
+    fn refusal(&self, name: &Arc<str>, version: u64) -> Result<(), RegistryError> {
+        let model = ModelVersion { name: name.clone(), version };
+        match self.known().get(&model) {
+            Some(Known { state: ModelState::Refused { reason }, .. }) => {
+                Err(RegistryError::Refused { model, reason: reason.clone() })
+            }
+            _ => Ok(()),
         }
     }
 
-    fn unload(&self, name: &str) -> Result<(), RegistryError> {
-        let _pass = self.pass.lock().unwrap_or_else(PoisonError::into_inner);
-        let model = self.known().keys().find(|model| *model.name == *name).map(|model| model.name.clone());
-        let model = model.ok_or_else(|| self.unknown(name))?;
-        self.unloaded().insert(model.clone());
-        for version in self.served(name) {
-            self.retire(&ModelVersion { name: model.clone(), version });
-        }
-        Ok(())
-    }
-
-    fn unknown(&self, name: &str) -> RegistryError {
-        RegistryError::UnknownModel { model: name.to_owned(), folder: self.settings.folder.clone() }
-    }
-
-    /// Lets the highest good version of one model take traffic.
-    fn settle(&self, name: &Arc<str>, versions: &[u64]) {
-        let served = self.served(name);
-        for version in versions.iter().rev().copied() {
-            let model = ModelVersion { name: name.clone(), version };
-            let path = self.settings.folder.join(name.as_ref()).join(version.to_string());
-            let stamp = stamp(&path);
-            let unchanged = self.known().get(&model).is_some_and(|known| known.stamp == stamp);
-            if served.contains(&version) && unchanged {
-                self.retire_all(name, &served, version);
-                return;
-            }
-            if unchanged
-                && matches!(self.known().get(&model), Some(Known { state: ModelState::Refused { .. }, .. }))
-            {
-                continue;
-            }
-            if !served.contains(&version) {
-                self.set(&model, ModelState::Loading, stamp);
-            }
-            let load = || self.open(&model, &path);
-            let loaded = catch_unwind(AssertUnwindSafe(load))
-                .unwrap_or_else(|panic| Err(LoadError::Panicked(panic_message(panic.as_ref()))));
-            match loaded {
-                Ok(()) => {
-                    self.set(&model, ModelState::Serving, stamp);
-                    self.retire_all(name, &served, version);
-                    return;
-                }
-                Err(error) if served.contains(&version) => {
-                    // Its folder was damaged while it serves from memory: keep it, say so once.
-                    tracing::error!(%model, error = explain(&error), "the folder of a serving model is damaged; it goes on as it is");
-                    self.set(&model, ModelState::Serving, stamp);
-                    return;
-                }
-                Err(error) => {
-                    tracing::error!(%model, error = explain(&error), "the model is refused");
-                    let state = ModelState::Refused { reason: explain(&error) };
-                    self.engine.observe(&model, &state);
-                    self.set(&model, state, stamp);
-                }
-            }
-        }
-    }
-
-    fn open(&self, model: &ModelVersion, path: &Path) -> Result<(), LoadError> {
-        let started = std::time::Instant::now();
-        let bundle = Bundle::open(path)?;
-        let manifest = bundle.manifest();
-        if manifest.name != *model.name || manifest.version != model.version {
-            let found = ModelVersion { name: manifest.name.as_str().into(), version: manifest.version };
-            return Err(LoadError::Misplaced { folder: path.display().to_string(), found });
-        }
-        let prepared = self.engine.prepare(bundle)?;
-        let report = prepared.report();
-        self.engine.install(prepared);
-        tracing::info!(
-            %model,
-            seconds = started.elapsed().as_secs_f64(),
-            golden_rows = report.candidates,
-            largest_difference = report.largest_difference,
-            "the model takes traffic"
-        );
-        Ok(())
-    }
-
-    /// Versions of a model that take traffic.
-    fn served(&self, name: &str) -> Vec<u64> {
-        let models = self.engine.models();
-        models.iter().filter(|info| *info.model.name == *name).map(|info| info.model.version).collect()
-    }
-
-    /// Takes all served versions but `keep` out of traffic.
-    fn retire_all(&self, name: &Arc<str>, served: &[u64], keep: u64) {
-        for version in served.iter().copied().filter(|version| *version != keep) {
-            self.retire(&ModelVersion { name: name.clone(), version });
-        }
-    }
-
-    fn retire(&self, model: &ModelVersion) {
-        self.set(model, ModelState::Draining, None);
-        let drained = self.engine.retire(&model.name, model.version, DRAIN_LIMIT);
-        tracing::info!(%model, drained, "the model no longer takes traffic");
-        self.set(model, ModelState::Retired, None);
-    }
-
-    /// Unloads models whose folder is gone.
-    fn unload_removed(&self, found: &BTreeMap<Arc<str>, Vec<u64>>) {
-        for info in self.engine.models() {
-            if !found.contains_key(&info.model.name) {
-                self.retire(&info.model);
-                self.known().remove(&info.model);
-            }
-        }
-    }
-
-    /// Drops the status of versions whose folder is gone and that do not serve.
-    fn forget_removed(&self, found: &BTreeMap<Arc<str>, Vec<u64>>) {
-        self.known().retain(|model, known| {
-            known.state == ModelState::Serving
-                || found.get(&model.name).is_some_and(|versions| versions.contains(&model.version))
-        });
-    }
-
-    fn set(&self, model: &ModelVersion, state: ModelState, stamp: Option<Stamp>) {
-        self.known().insert(model.clone(), Known { state, since: SystemTime::now(), stamp });
+    fn unknown_version(&self, name: &Arc<str>, version: u64, view: &View) -> RegistryError {
+        let found = view.found.keys().map(u64::to_string).collect::<Vec<_>>().join(", ");
+        RegistryError::UnknownVersion { model: ModelVersion { name: name.clone(), version }, found }
     }
 }
 
-fn stamp(bundle: &Path) -> Option<Stamp> {
-    let metadata = fs::metadata(bundle.join(MANIFEST_FILE)).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
-}
-
-/// An error with its causes, on one line.
-fn explain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
+impl Known {
+    fn is_refused(&self) -> bool {
+        matches!(self.state, ModelState::Refused { .. })
     }
-    text
 }
 
-/// Why the registry cannot do what it is told.
+/// A folder of models that cannot be watched, or a wish that cannot be fulfilled.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// The folder cannot be read.
@@ -405,27 +426,77 @@ pub enum RegistryError {
         /// Why.
         source: std::io::Error,
     },
-    /// There is no such model.
-    #[error(
-        "no model '{model}' in {}: publish a bundle as {model}/<version>/ there first", folder.display()
-    )]
-    UnknownModel {
-        /// The name.
-        model: String,
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// No version of the model is good.
-    #[error("model '{model}' cannot be loaded: {reasons}")]
-    Refused {
-        /// The name.
-        model: String,
-        /// Why, version by version.
-        reasons: String,
-    },
-    /// The thread cannot be started.
+    /// A thread cannot be started.
     #[error("cannot start the registry's thread")]
     Thread(#[source] std::io::Error),
+    /// The file of labels cannot be read.
+    #[error("cannot read {}", path.display())]
+    ReadState {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file of labels holds what is not known.
+    #[error(transparent)]
+    State(#[from] ConfigError),
+    /// The file of labels cannot be written.
+    #[error("cannot write {}: without it a restart would undo this; let the server write there", path.display())]
+    WriteState {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not a label.
+    #[error(
+        "'{label}' is no label: use 1 to 64 letters, digits, '_', '-' and '.', and not digits alone, which \
+         mean a version"
+    )]
+    BadLabel {
+        /// What was given.
+        label: String,
+    },
+    /// No such model.
+    #[error("no model is named '{model}'; in the folder: {known}")]
+    UnknownModel {
+        /// The name asked for.
+        model: String,
+        /// The models there are.
+        known: String,
+    },
+    /// No such version.
+    #[error("{model} is not in the folder; versions there: {found}")]
+    UnknownVersion {
+        /// Name and version asked for.
+        model: ModelVersion,
+        /// The versions there are.
+        found: String,
+    },
+    /// The version cannot take traffic.
+    #[error("{model} is refused: {reason}")]
+    Refused {
+        /// The version.
+        model: ModelVersion,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The model takes no traffic.
+    #[error("model '{model}' is not loaded: load it first")]
+    Unloaded {
+        /// The model.
+        model: String,
+    },
+    /// There is nothing to roll back to.
+    #[error(
+        "model '{model}' has no good version below {current}, which takes traffic: publish one, or set the label 'stable'"
+    )]
+    NothingBelow {
+        /// The model.
+        model: String,
+        /// The version that takes traffic.
+        current: u64,
+    },
 }
 
 #[cfg(test)]

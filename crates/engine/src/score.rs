@@ -25,13 +25,25 @@ impl fmt::Display for ModelVersion {
     }
 }
 
+/// Which version of a model a job is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VersionChoice<'a> {
+    /// The one that takes the traffic which names none.
+    #[default]
+    Current,
+    /// This one.
+    Version(u64),
+    /// The one that a label names.
+    Label(&'a str),
+}
+
 /// Candidates to be scored.
 #[derive(Debug)]
 pub struct ScoreJob<'a> {
     /// Model name; empty where the server has exactly one model.
     pub model: &'a str,
-    /// Version, or the one that takes traffic.
-    pub version: Option<u64>,
+    /// Which of its versions.
+    pub version: VersionChoice<'a>,
     /// The candidates.
     pub features: Features<'a>,
     /// Outputs wanted, in the order wanted; empty means all.
@@ -97,6 +109,16 @@ pub enum ScoreError {
         version: u64,
         /// The loaded versions.
         loaded: String,
+    },
+    /// The model has no such label.
+    #[error("model '{model}' has no version labelled '{label}'; labels: {known}")]
+    UnknownLabel {
+        /// The model.
+        model: String,
+        /// The label asked for.
+        label: String,
+        /// The labels there are, each with its version.
+        known: String,
     },
     /// The model has no such output.
     #[error("model '{model}' has no output '{output}'; it has: {known}")]
@@ -171,6 +193,7 @@ impl ScoreError {
         match self {
             ScoreError::UnknownModel { .. } => "unknown_model",
             ScoreError::UnknownVersion { .. } => "unknown_version",
+            ScoreError::UnknownLabel { .. } => "unknown_label",
             ScoreError::UnknownOutput { .. } | ScoreError::RepeatedOutput { .. } => "bad_output",
             ScoreError::NoCandidates => "no_candidates",
             ScoreError::TooManyCandidates { .. } => "too_many_candidates",

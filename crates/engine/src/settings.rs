@@ -1,6 +1,8 @@
 //! Settings of the engine and of the registry; each says why one would change it.
 
-use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
 
 use crate::GraphForm;
 
@@ -66,13 +68,86 @@ impl EngineSettings {
     }
 }
 
-/// Where models are and how often to look for new ones.
+/// Where models are, which of their versions are loaded, and how often to look for new ones.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RegistrySettings {
     /// Folder of `<name>/<version>` bundles.
     pub folder: PathBuf,
     /// Time between two looks at the folder; `None` looks once, at start.
     pub poll: Option<Duration>,
+    /// Which versions are loaded, by model; the newest alone where a model is not listed.
+    pub policies: BTreeMap<String, VersionPolicy>,
+}
+
+impl RegistrySettings {
+    /// The policy of one model.
+    pub fn policy(&self, model: &str) -> VersionPolicy {
+        self.policies.get(model).cloned().unwrap_or_default()
+    }
+
+    /// Checks the policies.
+    ///
+    /// # Errors
+    /// A sentence that names the model, what was found and what to do.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        for (model, policy) in &self.policies {
+            let problem = match policy {
+                VersionPolicy::Latest(0) => "latest is 0: keep at least 1 version",
+                VersionPolicy::Named(versions) if versions.is_empty() => {
+                    "named lists no version: list at least one, or use latest"
+                }
+                VersionPolicy::Named(versions) if versions.contains(&0) => {
+                    "named lists version 0: versions begin with 1"
+                }
+                _ => continue,
+            };
+            return Err(SettingsError(format!("versions of model '{model}': {problem}")));
+        }
+        Ok(())
+    }
+}
+
+/// Which versions of a model are loaded, beside those that a label names. The highest of them takes
+/// the traffic that names neither version nor label. The label `stable` is a ceiling: no version
+/// above it is taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VersionPolicy {
+    /// So many of the highest good versions. More than one keeps older versions ready for requests
+    /// that name them and for a rollback at once, and costs their memory.
+    Latest(usize),
+    /// These, where they are good.
+    Named(Vec<u64>),
+}
+
+impl Default for VersionPolicy {
+    fn default() -> Self {
+        VersionPolicy::Latest(1)
+    }
+}
+
+impl VersionPolicy {
+    /// Of the versions `found`, those that may be taken up to `ceiling`, best first.
+    pub(crate) fn candidates(&self, found: impl Iterator<Item = u64>, ceiling: Option<u64>) -> Vec<u64> {
+        let allowed = |version: &u64| {
+            let named = match self {
+                VersionPolicy::Latest(_) => true,
+                VersionPolicy::Named(versions) => versions.contains(version),
+            };
+            named && ceiling.is_none_or(|ceiling| *version <= ceiling)
+        };
+        let mut candidates: Vec<u64> = found.filter(allowed).collect();
+        candidates.sort_unstable_by(|a, b| b.cmp(a));
+        candidates
+    }
+
+    /// How many of the candidates are taken.
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            VersionPolicy::Latest(count) => *count,
+            VersionPolicy::Named(_) => usize::MAX,
+        }
+    }
 }
 
 /// A setting that cannot be.

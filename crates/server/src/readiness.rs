@@ -57,7 +57,7 @@ impl Readiness {
             ModelState::Loading => "loading".to_owned(),
             ModelState::Serving => "serving".to_owned(),
             ModelState::Draining => "draining".to_owned(),
-            ModelState::Retired => "retired".to_owned(),
+            ModelState::Unloaded => "unloaded".to_owned(),
             ModelState::Refused { reason } => format!("refused: {reason}"),
         };
         let status = self.registry.status();

@@ -193,7 +193,9 @@ async fn first_look(settings: &Settings, registry: Arc<Registry>, engine: &Engin
         tracing::info!(models = names.join(", "), "ready");
         return Ok(());
     }
-    let refused = registry.status().into_iter().filter_map(|status| match status.state {
+    let status = registry.status();
+    let unloaded = !status.is_empty();
+    let refused = status.into_iter().filter_map(|status| match status.state {
         ModelState::Refused { reason } => Some(format!("{}: {reason}", status.model)),
         _ => None,
     });
@@ -201,6 +203,10 @@ async fn first_look(settings: &Settings, registry: Arc<Registry>, engine: &Engin
     let folder = settings.models.display();
     if !refused.is_empty() {
         bail!("none of the models in {folder} can be loaded: {}", refused.join("; "));
+    }
+    if unloaded {
+        tracing::warn!(%folder, "all models are unloaded; waiting for one to be loaded");
+        return Ok(());
     }
     if settings.poll_interval().is_none() {
         bail!(

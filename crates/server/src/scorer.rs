@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use gatefold_engine::{Engine, Features, ModelInfo, ScoreError, ScoreJob, ScoreReply};
+use gatefold_engine::{Engine, Features, ModelInfo, ScoreError, ScoreJob, ScoreReply, VersionChoice};
 use gatefold_features::RawBatch;
 use tokio::sync::watch;
 use tonic::{Code, Status};
@@ -38,8 +38,8 @@ pub(crate) trait Call {
     /// The caller's name for the request.
     fn request_id(&self) -> &str;
 
-    /// The model, and its version where one is asked for.
-    fn model(&self) -> Result<(&str, Option<u64>), FieldError>;
+    /// The model, and which of its versions.
+    fn model(&self) -> Result<(&str, VersionChoice<'_>), FieldError>;
 
     /// What is to be scored, with values borrowed from the message.
     fn read(&self, model: &ModelInfo, limits: &Limits)
@@ -122,7 +122,7 @@ impl Scorer {
     }
 
     /// The version of a model that takes a request.
-    pub(crate) fn find(&self, name: &str, version: Option<u64>) -> Result<ModelInfo, Refusal> {
+    pub(crate) fn find(&self, name: &str, version: VersionChoice<'_>) -> Result<ModelInfo, Refusal> {
         self.engine.model(name, version).map_err(|error| match error {
             ScoreError::UnknownModel { .. } if self.engine.models().is_empty() => Refusal::NoModel,
             error => error.into(),

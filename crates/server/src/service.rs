@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gatefold_engine::{ModelInfo, ScoreReply};
+use gatefold_engine::{ModelInfo, ScoreReply, VersionChoice};
 use gatefold_proto::ranking::v1 as wire;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
@@ -42,8 +42,8 @@ impl Service {
 }
 
 /// A version as the wire has it: 0 is the current one.
-fn asked(version: u64) -> Option<u64> {
-    (version != 0).then_some(version)
+fn asked(version: u64) -> VersionChoice<'static> {
+    if version == 0 { VersionChoice::Current } else { VersionChoice::Version(version) }
 }
 
 impl Call for wire::ScoreRequest {
@@ -54,7 +54,7 @@ impl Call for wire::ScoreRequest {
         &self.request_id
     }
 
-    fn model(&self) -> Result<(&str, Option<u64>), FieldError> {
+    fn model(&self) -> Result<(&str, VersionChoice<'_>), FieldError> {
         Ok((&self.model, asked(self.version)))
     }
 

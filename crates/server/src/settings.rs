@@ -1,12 +1,13 @@
 //! Everything about a server that a person may decide: one checked struct, read from a TOML file
 //! with flags over it, passed by value, with no global state.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use gatefold_engine::{EngineSettings, GraphForm, RegistrySettings};
+use gatefold_engine::{EngineSettings, GraphForm, RegistrySettings, VersionPolicy};
 use gatefold_schema::{ConfigError, strict};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,10 @@ pub struct Settings {
     /// Seconds between two looks at the models folder for new versions; 0 never looks again.
     /// Shorter where a new version should take traffic sooner.
     pub poll_seconds: f64,
+    /// Which versions of a model are loaded beside those that labels name: `mmoe = { latest = 2 }`
+    /// or `mmoe = { named = [3, 5] }`. A model that is not listed has its newest. More than one
+    /// keeps older versions ready for a rollback at once, and costs their memory.
+    pub versions: BTreeMap<String, VersionPolicy>,
     /// Threads that run models, shared by all of them; 0 means as many as the cores allow
     /// (cores ÷ intra_threads). Every model version has a session for each, so more cost memory;
     /// fewer leave cores to other programs.
@@ -93,6 +98,7 @@ impl Default for Settings {
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 8501)),
             models: PathBuf::from("models"),
             poll_seconds: 2.0,
+            versions: BTreeMap::new(),
             workers: 0,
             intra_threads: 1,
             row_budget: 1024,
@@ -166,6 +172,7 @@ impl Settings {
         if self.batch_delay_us > 1_000_000 {
             return fail(format!("batch_delay_us is {}: it must be at most 1000000", self.batch_delay_us));
         }
+        self.registry().check().map_err(|error| ConfigError::new(error.to_string()))?;
         if self.limits.candidates > self.queue_rows {
             return fail(format!(
                 "limits.candidates ({}) is above queue_rows ({}): such a request could never be queued; \
@@ -190,7 +197,11 @@ impl Settings {
 
     /// The registry's part of the settings.
     pub fn registry(&self) -> RegistrySettings {
-        RegistrySettings { folder: self.models.clone(), poll: self.poll_interval() }
+        RegistrySettings {
+            folder: self.models.clone(),
+            poll: self.poll_interval(),
+            policies: self.versions.clone(),
+        }
     }
 
     /// Time between two looks at the models folder; `None` when it is read only once.
@@ -255,6 +266,9 @@ mod tests {
         refuse("poll_seconds = -1.0\n", "poll_seconds is -1");
         refuse("drain_seconds = nan\n", "drain_seconds is NaN");
         refuse("queue_rows = 100\n", "limits.candidates (10000) is above queue_rows (100)");
+        refuse("[versions]\nmmoe = { latest = 0 }\n", "versions of model 'mmoe': latest is 0");
+        refuse("[versions]\nmmoe = { named = [] }\n", "versions of model 'mmoe': named lists no version");
+        refuse("[versions]\nmmoe = { newest = 1 }\n", "unknown variant `newest`");
         refuse("listen = \"127.0.0.1:1\"\nadmin = \"127.0.0.1:1\"\n", "give each its own port");
     }
 }

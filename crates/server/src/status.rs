@@ -26,7 +26,9 @@ impl Refusal {
             Refusal::Field(_) => Code::InvalidArgument,
             Refusal::NoModel => Code::Unavailable,
             Refusal::Score(error) => match error {
-                ScoreError::UnknownModel { .. } | ScoreError::UnknownVersion { .. } => Code::NotFound,
+                ScoreError::UnknownModel { .. }
+                | ScoreError::UnknownVersion { .. }
+                | ScoreError::UnknownLabel { .. } => Code::NotFound,
                 ScoreError::UnknownOutput { .. }
                 | ScoreError::RepeatedOutput { .. }
                 | ScoreError::NoCandidates

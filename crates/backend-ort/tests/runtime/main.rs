@@ -10,7 +10,8 @@ use std::{
 
 use gatefold_backend_ort::{OrtLoader, OrtSettings};
 use gatefold_engine::{
-    Backend, BatchScorer, Bundle, Engine, EngineSettings, Features, GraphForm, NoObserver, ScoreJob, golden,
+    Backend, BatchScorer, Bundle, Engine, EngineSettings, Features, GraphForm, NoObserver, ScoreJob,
+    VersionChoice, golden,
 };
 use gatefold_features::{FeatureBatch, FeatureColumn, RawBatch, Strictness};
 use model::{Model, expected, golden_requests};
@@ -239,8 +240,13 @@ fn the_engine_joins_requests_into_batches_and_each_gets_its_own_scores() {
                     let mut own = batch();
                     own.columns[0] = FeatureColumn::Numbers(vec![seed as f32 / 64.0, 0.5, 0.25]);
                     let features = Features::Encoded(own.clone());
-                    let job =
-                        ScoreJob { model: "shop", version: None, features, outputs: &[], deadline: None };
+                    let job = ScoreJob {
+                        model: "shop",
+                        version: VersionChoice::Current,
+                        features,
+                        outputs: &[],
+                        deadline: None,
+                    };
                     check(&own, &[0, 1, 2], &engine.score(job).await.unwrap().scores);
                 })
             })
@@ -280,6 +286,7 @@ fn a_deadline_that_has_passed_runs_nothing() {
     let engine = engine(Model::default().publish(folder.path()), 1);
     let deadline = Some(Instant::now());
     let features = Features::Encoded(batch());
-    let job = ScoreJob { model: "shop", version: Some(1), features, outputs: &[], deadline };
+    let job =
+        ScoreJob { model: "shop", version: VersionChoice::Version(1), features, outputs: &[], deadline };
     assert_eq!(block_on(engine.score(job)).unwrap_err().reason(), "deadline_exceeded");
 }

@@ -59,6 +59,7 @@ impl Prepared {
             let mut backend = instance.open_backend()?;
             // Each one, because the first run of a backend is slow and no request should pay for it.
             let replayed = golden::check(&instance.bundle, backend.as_mut())?;
+            golden::warm(&instance.bundle, backend.as_mut(), settings.batch_rows.min(settings.request_rows))?;
             if replayed.largest_difference >= report.largest_difference {
                 report = replayed;
             }

@@ -107,7 +107,9 @@ async fn score(
     let batch = raw(age, prices);
     let outputs: Vec<String> = outputs.iter().map(|name| (*name).to_owned()).collect();
     let features = Features::Raw(&batch);
-    engine.score(ScoreJob { model, version: None, features, outputs: &outputs, deadline }).await
+    engine
+        .score(ScoreJob { model, version: VersionChoice::Current, features, outputs: &outputs, deadline })
+        .await
 }
 
 #[track_caller]
@@ -197,9 +199,14 @@ async fn what_cannot_be_served_is_refused_at_the_door() {
         outputs: &[],
         deadline: None,
     };
-    check(engine.score(job(Some(4))).await, "no version 4 loaded; loaded: 1");
-    assert!(engine.score(job(Some(1))).await.is_ok());
-    assert_eq!(bench.loader.take_runs().len(), 1);
+    check(engine.score(job(VersionChoice::Version(4))).await, "no version 4 loaded; loaded: 1");
+    check(
+        engine.score(job(VersionChoice::Label("canary"))).await,
+        "no version labelled 'canary'; labels: stable (1)",
+    );
+    assert!(engine.score(job(VersionChoice::Version(1))).await.is_ok());
+    assert!(engine.score(job(VersionChoice::Label(STABLE))).await.is_ok());
+    assert_eq!(bench.loader.take_runs().len(), 2);
     let failed = bench.counts.failed.lock().unwrap();
     assert_eq!(failed[0], (String::new(), "unknown_model"), "a name that a caller made up is no label");
     assert_eq!(failed[1], ("shop".into(), "no_candidates"));
@@ -284,7 +291,15 @@ async fn encoded_batches_are_checked_for_shape_and_codes() {
     let engine = &bench.engine;
     let run = async |batch: FeatureBatch| {
         let features = Features::Encoded(batch);
-        engine.score(ScoreJob { model: "shop", version: None, features, outputs: &[], deadline: None }).await
+        engine
+            .score(ScoreJob {
+                model: "shop",
+                version: VersionChoice::Current,
+                features,
+                outputs: &[],
+                deadline: None,
+            })
+            .await
     };
     let reply = run(good.clone()).await.unwrap();
     assert_eq!(reply.scores[0], [10.0f32 / 1000.0 + 0.001, 10.0 / 1000.0 + 0.002, 20.0 / 1000.0 + 0.003]);

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    EngineSettings, Features, NoObserver, ScoreJob,
+    EngineSettings, Features, NoObserver, ScoreJob, VersionPolicy,
     testing::{SharedLoader, TestLoader, encoders, expected, json_request, publish},
 };
 
@@ -15,12 +15,16 @@ struct Bench {
 
 impl Bench {
     fn new(poll: Option<Duration>) -> Bench {
-        let folder = tempfile::tempdir().unwrap();
+        Self::with(tempfile::tempdir().unwrap(), poll, &[])
+    }
+
+    fn with(folder: tempfile::TempDir, poll: Option<Duration>, policies: &[(&str, VersionPolicy)]) -> Bench {
         let loader = Arc::new(TestLoader::default());
         let settings = EngineSettings { workers: 1, ..EngineSettings::default() };
         let engine =
             Engine::start(settings, Arc::new(SharedLoader(loader.clone())), Arc::new(NoObserver)).unwrap();
-        let settings = RegistrySettings { folder: folder.path().to_path_buf(), poll };
+        let policies = policies.iter().map(|(model, policy)| ((*model).to_owned(), policy.clone())).collect();
+        let settings = RegistrySettings { folder: folder.path().to_path_buf(), poll, policies };
         let registry = Registry::new(settings, engine.clone());
         Bench { folder, loader, engine, registry }
     }
@@ -35,7 +39,7 @@ impl Bench {
             ModelState::Loading => "loading".to_owned(),
             ModelState::Serving => "serving".to_owned(),
             ModelState::Draining => "draining".to_owned(),
-            ModelState::Retired => "retired".to_owned(),
+            ModelState::Unloaded => "unloaded".to_owned(),
             ModelState::Refused { reason } => reason.clone(),
         };
         let found: Vec<(String, String)> = self
@@ -48,6 +52,16 @@ impl Bench {
         for ((model, state), (expected_model, expected_state)) in found.iter().zip(status) {
             assert_eq!(model, expected_model);
             assert!(state.contains(expected_state), "{model}: {state}\nlacks {expected_state}");
+        }
+    }
+
+    /// The version that a request without one gets, and each label's.
+    #[track_caller]
+    fn check_routes(&self, current: u64, labels: &[(&str, u64)]) {
+        let version = |choice| self.engine.model("shop", choice).map(|info| info.model.version);
+        assert_eq!(version(VersionChoice::Current).unwrap(), current);
+        for (label, expected) in labels {
+            assert_eq!(version(VersionChoice::Label(label)).unwrap(), *expected, "{label}");
         }
     }
 
@@ -68,7 +82,7 @@ fn the_latest_version_of_every_model_is_loaded_once() {
     }
     fs::create_dir(bench.path("empty")).unwrap();
     fs::write(bench.path("README"), "a file").unwrap();
-    let status = [("news/1", "serving"), ("shop/2", "serving")];
+    let status = [("news/1", "serving"), ("shop/1", "unloaded"), ("shop/2", "serving")];
     bench.check(&["news/1", "shop/2"], &status);
     bench.check(&["news/1", "shop/2"], &status);
     assert_eq!(bench.loads(), 2, "a second look loads nothing");
@@ -80,12 +94,12 @@ fn a_new_version_is_swapped_in_and_a_bad_one_refused() {
     publish(bench.folder.path(), "shop");
     bench.check(&["shop/1"], &[("shop/1", "serving")]);
     publish(bench.folder.path(), "shop");
-    bench.check(&["shop/2"], &[("shop/1", "retired"), ("shop/2", "serving")]);
+    bench.check(&["shop/2"], &[("shop/1", "unloaded"), ("shop/2", "serving")]);
 
     bench.loader.wrong_versions.lock().unwrap().push(3);
     publish(bench.folder.path(), "shop");
     let refused = [
-        ("shop/1", "retired"),
+        ("shop/1", "unloaded"),
         ("shop/2", "serving"),
         ("shop/3", "(within 0.00001): the graph is not the one"),
     ];
@@ -107,7 +121,8 @@ fn at_start_the_highest_good_version_serves() {
         publish(bench.folder.path(), "shop");
     }
     fs::remove_file(bench.path("shop/3/golden.json")).unwrap();
-    bench.check(&["shop/2"], &[("shop/2", "serving"), ("shop/3", "golden.json is missing")]);
+    let status = [("shop/1", "unloaded"), ("shop/2", "serving"), ("shop/3", "golden.json is missing")];
+    bench.check(&["shop/2"], &status);
 }
 
 #[test]
@@ -115,9 +130,8 @@ fn removing_a_version_rolls_back_and_removing_the_model_unloads() {
     let bench = Bench::new(None);
     publish(bench.folder.path(), "shop");
     publish(bench.folder.path(), "shop");
-    bench.check(&["shop/2"], &[("shop/2", "serving")]);
+    bench.check(&["shop/2"], &[("shop/1", "unloaded"), ("shop/2", "serving")]);
     fs::remove_dir_all(bench.path("shop/2")).unwrap();
-    bench.check(&["shop/1"], &[("shop/1", "serving"), ("shop/2", "retired")]);
     bench.check(&["shop/1"], &[("shop/1", "serving")]);
     fs::remove_dir_all(bench.path("shop")).unwrap();
     bench.check(&[], &[]);
@@ -154,8 +168,191 @@ async fn the_watcher_finds_what_appears() {
     let requests = [json_request(31.0, &[1.0])];
     let raw = gatefold_features::RawBatch::from_json(&requests, &set).unwrap();
     let features = Features::Raw(&raw);
-    let job = ScoreJob { model: "shop", version: None, features, outputs: &[], deadline: None };
+    let job =
+        ScoreJob { model: "shop", version: VersionChoice::Current, features, outputs: &[], deadline: None };
     assert_eq!(bench.engine.score(job).await.unwrap().scores[0], [expected(31.0, 1.0)[0]]);
+}
+
+#[test]
+fn a_policy_says_which_versions_are_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["shop", "shop", "shop", "news", "news", "news"] {
+        publish(folder.path(), name);
+    }
+    let policies = [("shop", VersionPolicy::Latest(2)), ("news", VersionPolicy::Named(vec![1, 2, 9]))];
+    let bench = Bench::with(folder, None, &policies);
+    let models = ["news/1", "news/2", "shop/2", "shop/3"];
+    let status = [
+        ("news/1", "serving"),
+        ("news/2", "serving"),
+        ("news/3", "unloaded"),
+        ("shop/1", "unloaded"),
+        ("shop/2", "serving"),
+        ("shop/3", "serving"),
+    ];
+    bench.check(&models, &status);
+    bench.check_routes(3, &[]);
+    publish(bench.folder.path(), "shop");
+    bench.loader.wrong_versions.lock().unwrap().push(5);
+    publish(bench.folder.path(), "shop");
+    bench.registry.refresh().unwrap();
+    bench.check_routes(4, &[("stable", 4)]);
+    assert_eq!(bench.engine.models().len(), 4, "a refused version takes no place of the latest two");
+}
+
+#[test]
+fn labels_point_to_versions_and_stay_after_a_restart() {
+    let bench = Bench::new(None);
+    for _ in 0..3 {
+        publish(bench.folder.path(), "shop");
+    }
+    bench.registry.refresh().unwrap();
+    bench.registry.set_label("shop", "stable", Some(2)).unwrap();
+    bench.registry.set_label("shop", "canary", Some(3)).unwrap();
+    let status = [("shop/1", "unloaded"), ("shop/2", "serving"), ("shop/3", "serving")];
+    bench.check(&["shop/2", "shop/3"], &status);
+    bench.check_routes(2, &[("stable", 2), ("canary", 3)]);
+    let labels: Vec<Vec<String>> = bench.registry.status().into_iter().map(|status| status.labels).collect();
+    assert_eq!(labels, [vec![], vec!["stable".to_owned()], vec!["canary".to_owned()]]);
+
+    publish(bench.folder.path(), "shop");
+    let bench = Bench::with(bench.folder, None, &[]);
+    bench.check(&["shop/2", "shop/3"], &[status[0], status[1], status[2], ("shop/4", "unloaded")]);
+    bench.check_routes(2, &[("stable", 2), ("canary", 3)]);
+
+    bench.registry.set_label("shop", "canary", None).unwrap();
+    bench.registry.set_label("shop", "stable", None).unwrap();
+    bench.registry.refresh().unwrap();
+    bench.check_routes(4, &[("stable", 4)]);
+    assert!(bench.engine.model("shop", VersionChoice::Label("canary")).is_err());
+    assert_eq!(fs::read_to_string(bench.path(STATE_FILE)).unwrap(), "{}\n");
+}
+
+#[test]
+fn a_rollback_takes_the_next_lower_good_version() {
+    let bench = Bench::new(None);
+    bench.loader.wrong_versions.lock().unwrap().push(2);
+    for _ in 0..3 {
+        publish(bench.folder.path(), "shop");
+    }
+    bench.registry.refresh().unwrap();
+    bench.check_routes(3, &[]);
+    assert_eq!(bench.registry.rollback("shop").unwrap(), 1);
+    publish(bench.folder.path(), "shop");
+    let refused = ("shop/2", "expected");
+    let status = [("shop/1", "serving"), refused, ("shop/3", "unloaded"), ("shop/4", "unloaded")];
+    bench.check(&["shop/1"], &status);
+    bench.check_routes(1, &[("stable", 1)]);
+    let error = bench.registry.rollback("shop").unwrap_err().to_string();
+    assert!(error.contains("model 'shop' has no good version below 1"), "{error}");
+    bench.registry.set_label("shop", "stable", None).unwrap();
+    bench.registry.refresh().unwrap();
+    bench.check_routes(4, &[]);
+}
+
+#[test]
+fn a_rollback_to_a_loaded_version_does_not_wait_for_one_that_is_loading() {
+    let folder = tempfile::tempdir().unwrap();
+    publish(folder.path(), "shop");
+    publish(folder.path(), "shop");
+    let mut bench =
+        Bench::with(folder, Some(Duration::from_millis(2)), &[("shop", VersionPolicy::Latest(2))]);
+    bench.registry.refresh().unwrap();
+    bench.registry.watch().unwrap();
+    bench.loader.take_runs();
+    bench.loader.hold();
+    publish(bench.folder.path(), "shop");
+    while bench.loader.take_runs().is_empty() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // Version 3 is being checked, and will be for as long as the test likes.
+    assert_eq!(bench.registry.rollback("shop").unwrap(), 1);
+    bench.check_routes(1, &[("stable", 1)]);
+    // Another model is not held up either; its backend is, so it gets as far as being loaded.
+    publish(bench.folder.path(), "news");
+    while bench.loader.take_runs().iter().all(|run| run.model != "news/1") {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    bench.loader.release();
+    bench.registry.refresh().unwrap();
+    bench.registry.refresh().unwrap();
+    bench.check_routes(1, &[("stable", 1)]);
+    assert_eq!(bench.registry.inner.served("shop"), [1], "what the label made unwanted has gone");
+}
+
+#[test]
+fn unloading_lasts_until_loading() {
+    let bench = Bench::new(None);
+    publish(bench.folder.path(), "shop");
+    bench.registry.refresh().unwrap();
+    bench.registry.unload("shop").unwrap();
+    bench.check(&[], &[("shop/1", "unloaded")]);
+    let error = bench.registry.set_label("shop", "canary", Some(1)).unwrap_err().to_string();
+    assert_eq!(error, "model 'shop' is not loaded: load it first");
+    assert!(matches!(bench.registry.rollback("shop"), Err(RegistryError::Unloaded { .. })));
+    let bench = Bench::with(bench.folder, None, &[]);
+    bench.check(&[], &[("shop/1", "unloaded")]);
+    bench.registry.load("shop").unwrap();
+    bench.check(&["shop/1"], &[("shop/1", "serving")]);
+
+    // Loading looks for what is new without a poll, and says why it is not taken.
+    bench.loader.wrong_versions.lock().unwrap().push(2);
+    publish(bench.folder.path(), "shop");
+    let error = bench.registry.load("shop").unwrap_err().to_string();
+    assert!(error.starts_with("shop/2 is refused: golden request 0"), "{error}");
+    bench.check(&["shop/1"], &[("shop/1", "serving"), ("shop/2", "golden request 0")]);
+    bench.loader.wrong_versions.lock().unwrap().clear();
+    // What was refused is tried again.
+    bench.registry.load("shop").unwrap();
+    bench.check(&["shop/2"], &[("shop/1", "unloaded"), ("shop/2", "serving")]);
+}
+
+#[test]
+fn a_bad_wish_changes_nothing() {
+    #[track_caller]
+    fn check<T: std::fmt::Debug>(result: Result<T, RegistryError>, message: &str) {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+    let bench = Bench::new(None);
+    publish(bench.folder.path(), "shop");
+    publish(bench.folder.path(), "shop");
+    bench.registry.refresh().unwrap();
+    let registry = &bench.registry;
+    check(registry.set_label("shop", "7", Some(1)), "'7' is no label");
+    check(registry.set_label("shop", "", Some(1)), "'' is no label");
+    check(registry.set_label("shop", "a b", Some(1)), "'a b' is no label");
+    check(registry.set_label("shop", "canary", Some(9)), "shop/9 is not in the folder; versions there: 1, 2");
+    check(registry.set_label("shoe", "canary", Some(1)), "no model is named 'shoe'; in the folder: shop");
+    check(registry.load("shoe"), "no model is named 'shoe'");
+    check(registry.unload("shoe"), "no model is named 'shoe'");
+    check(registry.rollback("shoe"), "no model is named 'shoe'");
+    bench.loader.wrong_versions.lock().unwrap().push(1);
+    check(registry.set_label("shop", "stable", Some(1)), "shop/1 is refused: golden request 0");
+    // The file cannot be replaced while a folder stands in its place.
+    fs::create_dir(bench.path(STATE_FILE)).unwrap();
+    check(registry.set_label("shop", "canary", Some(2)), "registry.json");
+    fs::remove_dir(bench.path(STATE_FILE)).unwrap();
+    fs::write(bench.path(STATE_FILE), "{\"shop\": {\"label\": {}}}").unwrap();
+    check(
+        registry.set_label("shop", "canary", Some(2)),
+        "unknown field `label`, expected `labels` or `unloaded`",
+    );
+    check(registry.refresh(), "did you mean `labels`?");
+    fs::remove_file(bench.path(STATE_FILE)).unwrap();
+    bench.check(&["shop/2"], &[("shop/1", "golden request 0"), ("shop/2", "serving")]);
+    bench.check_routes(2, &[("stable", 2)]);
+}
+
+#[test]
+fn a_version_is_warmed_in_every_size_of_batch() {
+    let bench = Bench::new(None);
+    publish(bench.folder.path(), "shop");
+    bench.registry.refresh().unwrap();
+    let runs = bench.loader.take_runs();
+    let sizes: Vec<usize> = runs.iter().map(|run| run.rows).collect();
+    assert!(sizes.ends_with(&[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]), "{sizes:?}");
+    assert!(runs.iter().rev().take(11).all(|run| run.requests == 1 && run.outputs == [0, 1, 2]));
 }
 
 #[test]
@@ -164,17 +361,16 @@ fn an_unloaded_model_stays_away_until_it_is_loaded() {
     for name in ["news", "shop", "shop"] {
         publish(bench.folder.path(), name);
     }
-    bench.check(&["news/1", "shop/2"], &[("news/1", "serving"), ("shop/2", "serving")]);
+    bench.registry.refresh().unwrap();
     bench.registry.unload("shop").unwrap();
-    let away = [("news/1", "serving"), ("shop/2", "retired")];
+    let away = [("news/1", "serving"), ("shop/1", "unloaded"), ("shop/2", "unloaded")];
     bench.check(&["news/1"], &away);
     bench.registry.unload("shop").unwrap();
     // A new version does not bring it back.
     publish(bench.folder.path(), "shop");
-    bench.check(&["news/1"], &away);
+    bench.check(&["news/1"], &[away[0], away[1], away[2], ("shop/3", "unloaded")]);
     bench.registry.load("shop").unwrap();
-    let back = [("news/1", "serving"), ("shop/2", "retired"), ("shop/3", "serving")];
-    bench.check(&["news/1", "shop/3"], &back);
+    bench.check(&["news/1", "shop/3"], &[away[0], away[1], away[2], ("shop/3", "serving")]);
     bench.registry.load("shop").unwrap();
     assert_eq!(bench.loads(), 3, "what is loaded is not loaded again");
 }
@@ -186,11 +382,11 @@ fn what_cannot_be_loaded_or_unloaded_is_named() {
     fs::write(bench.path("shop/1/model.onnx"), "other bytes").unwrap();
     let said = |result: Result<(), RegistryError>| result.unwrap_err().to_string();
     let refused = said(bench.registry.load("shop"));
-    assert!(refused.starts_with("model 'shop' cannot be loaded: version 1: "), "{refused}");
+    assert!(refused.starts_with("shop/1 is refused: "), "{refused}");
     assert!(refused.contains("model.onnx"), "{refused}");
     for unknown in [bench.registry.load("../shop"), bench.registry.unload("../shop")] {
         let unknown = said(unknown);
-        assert!(unknown.contains("no model '../shop' in "), "{unknown}");
+        assert!(unknown.contains("no model is named '../shop'; in the folder: shop"), "{unknown}");
     }
     // Published anew, it is looked at again.
     publish(bench.folder.path(), "shop");
