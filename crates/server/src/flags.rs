@@ -1,16 +1,17 @@
-//! Command-line flags of the server: each setting over the settings file.
+//! Command-line flags of the server: settings over the environment and the settings file.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
 
-use crate::settings::{LogFormat, Settings};
+use crate::settings::{LogFormat, Settings, environment, schema};
 
 /// Flags of `gatefold-server` and `gatefold serve`.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Flags {
-    /// TOML file of settings; the other flags stand over it
+    /// TOML file of settings; GATEFOLD_ variables stand over it, the other flags over both
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Folder of models: DIR/<name>/<version>/
@@ -52,14 +53,38 @@ pub struct Flags {
     /// Check the settings, print those in effect as TOML, and end
     #[arg(long)]
     pub check: bool,
+    /// Print the JSON schema of the settings file, for editors, and end
+    #[arg(long)]
+    pub schema: bool,
+    /// Print a settings file with every key explained and at its default, and end
+    #[arg(long)]
+    pub example: bool,
 }
 
 impl Flags {
-    /// The settings in effect: defaults, then the file, then the flags, checked.
+    /// What the flags ask to be printed in place of serving.
     ///
     /// # Errors
-    /// A file that cannot be read or holds what is not known, and settings that are not usable.
-    pub fn settings(&self) -> anyhow::Result<Settings> {
+    /// As [`Flags::settings`], where the settings are asked for.
+    pub fn printed(&self) -> anyhow::Result<Option<String>> {
+        if self.schema {
+            return Ok(Some(schema::json_schema()));
+        }
+        if self.example {
+            return Ok(Some(schema::example()));
+        }
+        self.check.then(|| Ok(toml::to_string(&self.settings(std::env::vars_os())?)?)).transpose()
+    }
+
+    /// The settings in effect: defaults, then the file, then the `environment`, then the flags,
+    /// checked.
+    ///
+    /// # Errors
+    /// A file that cannot be read, what names no setting, and settings that are not usable.
+    pub fn settings(
+        &self,
+        environment: impl Iterator<Item = (OsString, OsString)>,
+    ) -> anyhow::Result<Settings> {
         let mut settings = match &self.config {
             None => Settings::default(),
             Some(path) => {
@@ -68,6 +93,7 @@ impl Flags {
                 Settings::from_toml(&text, &path.display().to_string())?
             }
         };
+        settings = environment::over(&settings, environment)?;
         put(&mut settings.models, &self.models);
         put(&mut settings.listen, &self.listen);
         put(&mut settings.admin, &self.admin);
@@ -97,22 +123,28 @@ fn put<T: Clone>(setting: &mut T, flag: &Option<T>) {
 mod tests {
     use super::*;
 
+    fn none() -> impl Iterator<Item = (OsString, OsString)> {
+        std::iter::empty()
+    }
+
     #[test]
-    fn flags_stand_over_the_file_and_the_file_over_defaults() {
+    fn flags_stand_over_the_environment_and_that_over_the_file_and_that_over_defaults() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "workers = 3\nrow_budget = 77\n").unwrap();
+        std::fs::write(file.path(), "workers = 3\nrow_budget = 77\nqueue_rows = 20000\n").unwrap();
         let flags = Flags { config: Some(file.path().to_owned()), row_budget: Some(99), ..Flags::default() };
-        let settings = flags.settings().unwrap();
-        assert_eq!((settings.workers, settings.row_budget), (3, 99));
+        let variables = [("GATEFOLD_ROW_BUDGET", "88"), ("GATEFOLD_QUEUE_ROWS", "30000")];
+        let variables = variables.map(|(name, value)| (name.into(), value.into()));
+        let settings = flags.settings(variables.into_iter()).unwrap();
+        assert_eq!((settings.workers, settings.queue_rows, settings.row_budget), (3, 30_000, 99));
         assert_eq!(settings.intra_threads, Settings::default().intra_threads);
     }
 
     #[test]
     fn a_missing_file_and_a_bad_flag_are_named() {
         let flags = Flags { config: Some("/nowhere/server.toml".into()), ..Flags::default() };
-        let message = format!("{:#}", flags.settings().unwrap_err());
+        let message = format!("{:#}", flags.settings(none()).unwrap_err());
         assert!(message.contains("/nowhere/server.toml"), "{message}");
         let flags = Flags { row_budget: Some(0), ..Flags::default() };
-        assert!(format!("{:#}", flags.settings().unwrap_err()).contains("row_budget is 0"));
+        assert!(format!("{:#}", flags.settings(none()).unwrap_err()).contains("row_budget is 0"));
     }
 }

@@ -35,12 +35,12 @@ use crate::telemetry;
 /// Settings that are not usable, a port in use, no ONNX Runtime, and models none of which can be
 /// loaded.
 pub fn serve(flags: &Flags) -> anyhow::Result<()> {
-    let settings = flags.settings()?;
-    if flags.check {
+    if let Some(text) = flags.printed()? {
         use std::io::Write;
-        write!(std::io::stdout().lock(), "{}", toml::to_string(&settings)?)?;
+        write!(std::io::stdout().lock(), "{text}")?;
         return Ok(());
     }
+    let settings = flags.settings(std::env::vars_os())?;
     telemetry::start(settings.log);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {

@@ -1,5 +1,8 @@
 //! Everything about a server that a person may decide: one checked struct, read from a TOML file
-//! with flags over it, passed by value, with no global state.
+//! with [`environment`] variables and flags over it, passed by value, with no global state.
+
+pub mod environment;
+pub mod schema;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,76 +12,77 @@ use std::time::Duration;
 
 use gatefold_engine::{EngineSettings, GraphForm, RegistrySettings, VersionPolicy};
 use gatefold_schema::{ConfigError, strict};
+use schema::{Described, settings};
 use serde::{Deserialize, Serialize};
 
-/// The settings of a server. Each has a value that suits one small machine; the text says why one
-/// would change it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Settings {
-    /// Address of the gRPC port. `0.0.0.0:8500` to be reached from other machines.
-    pub listen: SocketAddr,
-    /// Address of the admin port (`/livez`, `/readyz`, `/metrics`, plain HTTP). Open it to the
-    /// probes and the metrics collector, never to callers.
-    pub admin: SocketAddr,
-    /// Folder of models: `<models>/<name>/<version>/`.
-    pub models: PathBuf,
-    /// Seconds between two looks at the models folder for new versions; 0 never looks again.
-    /// Shorter where a new version should take traffic sooner.
-    pub poll_seconds: f64,
-    /// Which versions of a model are loaded beside those that labels name: `mmoe = { latest = 2 }`
-    /// or `mmoe = { named = [3, 5] }`. A model that is not listed has its newest. More than one
-    /// keeps older versions ready for a rollback at once, and costs their memory.
-    pub versions: BTreeMap<String, VersionPolicy>,
-    /// Threads that run models, shared by all of them; 0 means as many as the cores allow
-    /// (cores ÷ intra_threads). Every model version has a session for each, so more cost memory;
-    /// fewer leave cores to other programs.
-    pub workers: usize,
-    /// Threads that one batch is computed with. Above 1 a single large request is answered sooner,
-    /// at the price of some throughput.
-    pub intra_threads: usize,
-    /// Candidates computed together at most: a batch takes further requests while it has room. A
-    /// single larger request still runs, alone. Larger batches use the processor better, and make
-    /// those in them wait for each other.
-    pub row_budget: usize,
-    /// Microseconds a worker waits for more requests while its batch has room; 0 takes what is
-    /// there. A little waiting pays where requests are small and the load is high.
-    pub batch_delay_us: u64,
-    /// Candidates that may wait in a model's queue; beyond it requests are refused with
-    /// RESOURCE_EXHAUSTED. The queue is a buffer for bursts: waiting time ≈ queue_rows ÷ throughput,
-    /// so keep it below what callers are ready to wait.
-    pub queue_rows: usize,
-    /// What a single request may ask for.
-    pub limits: Limits,
-    /// Seconds that requests in flight have to finish once the server is told to stop. Stay below
-    /// the time after which the machine is taken away (30 s in Kubernetes).
-    pub drain_seconds: f64,
-    /// Path of `libonnxruntime.so`; without it `ORT_DYLIB_PATH`, then the cache that
-    /// `cargo xtask setup` fills.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ort_library: Option<PathBuf>,
-    /// Form of the log on stderr: `text` for people, `json` for collectors.
-    pub log: LogFormat,
+settings! {
+    /// The settings of a server. Each has a value that suits one small machine; the text says why one
+    /// would change it.
+    pub struct Settings {
+        /// Address of the gRPC port. `0.0.0.0:8500` to be reached from other machines.
+        pub listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8500)),
+        /// Address of the admin port (`/livez`, `/readyz`, `/metrics`, plain HTTP). Open it to the
+        /// probes and the metrics collector, never to callers.
+        pub admin: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8501)),
+        /// Folder of models: `<models>/<name>/<version>/`.
+        pub models: PathBuf = PathBuf::from("models"),
+        /// Seconds between two looks at the models folder for new versions; 0 never looks again.
+        /// Shorter where a new version should take traffic sooner.
+        pub poll_seconds: f64 = 2.0,
+        /// Which versions of a model are loaded beside those that labels name: `mmoe = { latest = 2 }`
+        /// or `mmoe = { named = [3, 5] }`. A model that is not listed has its newest. More than one
+        /// keeps older versions ready for a rollback at once, and costs their memory.
+        pub versions: BTreeMap<String, VersionPolicy> = BTreeMap::new(),
+        /// Threads that run models, shared by all of them; 0 means as many as the cores allow
+        /// (cores ÷ intra_threads). Every model version has a session for each, so more cost memory;
+        /// fewer leave cores to other programs.
+        pub workers: usize = 0,
+        /// Threads that one batch is computed with. Above 1 a single large request is answered sooner,
+        /// at the price of some throughput.
+        pub intra_threads: usize = 1,
+        /// Candidates computed together at most: a batch takes further requests while it has room. A
+        /// single larger request still runs, alone. Larger batches use the processor better, and make
+        /// those in them wait for each other.
+        pub row_budget: usize = 1024,
+        /// Microseconds a worker waits for more requests while its batch has room; 0 takes what is
+        /// there. A little waiting pays where requests are small and the load is high.
+        pub batch_delay_us: u64 = 0,
+        /// Candidates that may wait in a model's queue; beyond it requests are refused with
+        /// RESOURCE_EXHAUSTED. The queue is a buffer for bursts: waiting time ≈ queue_rows ÷ throughput,
+        /// so keep it below what callers are ready to wait.
+        pub queue_rows: usize = 32_768,
+        /// What a single request may ask for.
+        pub limits: Limits = Limits::default(),
+        /// Seconds that requests in flight have to finish once the server is told to stop. Stay below
+        /// the time after which the machine is taken away (30 s in Kubernetes).
+        pub drain_seconds: f64 = 10.0,
+        /// Path of `libonnxruntime.so`; without it `ORT_DYLIB_PATH`, then the cache that
+        /// `cargo xtask setup` fills.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub ort_library: Option<PathBuf> = None,
+        /// Form of the log on stderr: `text` for people, `json` for collectors.
+        pub log: LogFormat = LogFormat::Text,
+    }
 }
 
-/// Bounds on a single request, so that one caller cannot exhaust the server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Bytes of a request message. Raise it with `candidates` or for many long text columns.
-    pub message_bytes: usize,
-    /// Candidates a request. Raise it where a caller ranks more in one call.
-    pub candidates: usize,
-    /// Elements of one sequence, whatever a model would accept.
-    pub sequence_length: usize,
-    /// Bytes of one text value.
-    pub text_bytes: usize,
-    /// Columns a request.
-    pub columns: usize,
-    /// Requests of one stream that are worked on at once; the next is read when one is answered.
-    pub stream_requests: usize,
-    /// Calls that one connection may have open at once; a client waits before it opens more.
-    pub connection_calls: u32,
+settings! {
+    /// Bounds on a single request, so that one caller cannot exhaust the server.
+    pub struct Limits {
+        /// Bytes of a request message. Raise it with `candidates` or for many long text columns.
+        pub message_bytes: usize = 4 << 20,
+        /// Candidates a request. Raise it where a caller ranks more in one call.
+        pub candidates: usize = 10_000,
+        /// Elements of one sequence, whatever a model would accept.
+        pub sequence_length: usize = 10_000,
+        /// Bytes of one text value.
+        pub text_bytes: usize = 4096,
+        /// Columns a request.
+        pub columns: usize = 1024,
+        /// Requests of one stream that are worked on at once; the next is read when one is answered.
+        pub stream_requests: usize = 32,
+        /// Calls that one connection may have open at once; a client waits before it opens more.
+        pub connection_calls: u32 = 1024,
+    }
 }
 
 /// Form of the log.
@@ -91,38 +95,9 @@ pub enum LogFormat {
     Json,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8500)),
-            admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 8501)),
-            models: PathBuf::from("models"),
-            poll_seconds: 2.0,
-            versions: BTreeMap::new(),
-            workers: 0,
-            intra_threads: 1,
-            row_budget: 1024,
-            batch_delay_us: 0,
-            queue_rows: 32_768,
-            limits: Limits::default(),
-            drain_seconds: 10.0,
-            ort_library: None,
-            log: LogFormat::Text,
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            message_bytes: 4 << 20,
-            candidates: 10_000,
-            sequence_length: 10_000,
-            text_bytes: 4096,
-            columns: 1024,
-            stream_requests: 32,
-            connection_calls: 1024,
-        }
+impl Described for LogFormat {
+    fn schema() -> serde_json::Value {
+        schema::choice::<Self>()
     }
 }
 
