@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         tonic_prost_build::configure().compile_fds(protox::compile([file], [&protos])?)?;
     }
 
-    let ranking = protox::compile(["gatefold/ranking/v1/ranking.proto"], [&protos])?;
+    let ranking = protox::compile(["gatefold/ranking/v1/ranking.proto", "gatefold/ranking/v1/admin.proto"], [&protos])?;
     fs::write(out.join("ranking_descriptors.bin"), ranking.encode_to_vec())?;
     tonic_prost_build::configure().compile_fds(ranking)?;
     Ok(())

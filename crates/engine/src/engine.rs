@@ -298,11 +298,17 @@ impl Shared {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The model version a job is for.
-    pub(crate) fn find(&self, name: &str, version: VersionChoice<'_>) -> Result<Arc<Served>, ScoreError> {
+    /// The model version a job is for, and its labels.
+    pub(crate) fn find(
+        &self,
+        name: &str,
+        version: VersionChoice<'_>,
+    ) -> Result<(Arc<Served>, Vec<String>), ScoreError> {
         let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
         let (name, versions) = named(&models, name)?;
-        versions.choose(name, version)
+        let served = versions.choose(name, version)?;
+        let labels = versions.labels_of(served.instance.model.version);
+        Ok((served, labels))
     }
 }
 

@@ -43,6 +43,6 @@ pub use bundle::{Bundle, BundleError, BundleWriter};
 pub use engine::{Drained, Engine, LoadError, ModelInfo, Prepared, Routes, STABLE};
 pub use golden::{GOLDEN_TOLERANCE, GoldenError, GoldenReport};
 pub use observer::{BatchEvent, NoObserver, Observer};
-pub use registry::{ModelState, ModelStatus, Registry, RegistryError};
+pub use registry::{ModelState, ModelStatus, Registry, RegistryError, Rollback};
 pub use score::{Features, ModelVersion, ScoreError, ScoreJob, ScoreReply, Timings, VersionChoice};
 pub use settings::{EngineSettings, RegistrySettings, SettingsError, VersionPolicy};

@@ -65,6 +65,15 @@ pub struct ModelStatus {
     pub labels: Vec<String>,
 }
 
+/// The traffic that names no version has moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rollback {
+    /// The version that took it before.
+    pub from: u64,
+    /// The version that takes it now.
+    pub to: u64,
+}
+
 /// Watches a folder of models and does what is asked of them. Dropped, it stops watching; the
 /// models stay.
 ///
@@ -266,13 +275,13 @@ impl Registry {
         Ok(())
     }
 
-    /// Moves [`STABLE`] to the highest good version below the one that takes traffic, and returns
-    /// it. Newer versions take no traffic until the label is moved or removed.
+    /// Moves [`STABLE`] to the highest good version below the one that takes traffic. Newer versions
+    /// take no traffic until the label is moved or removed.
     ///
     /// # Errors
     /// When there is no such model, no good version below, or the wish cannot be kept. Nothing has
     /// changed then.
-    pub fn rollback(&self, model: &str) -> Result<u64, RegistryError> {
+    pub fn rollback(&self, model: &str) -> Result<Rollback, RegistryError> {
         let inner = &self.inner;
         let name = self.find(model)?;
         let Ok(current) = inner.engine.model(model, VersionChoice::Current) else {
@@ -287,7 +296,7 @@ impl Registry {
             }
             match self.set_label(model, STABLE, Some(version)) {
                 Err(RegistryError::Refused { .. }) => {}
-                result => return result.map(|()| version),
+                result => return result.map(|()| Rollback { from: current, to: version }),
             }
         }
         Err(RegistryError::NothingBelow { model: model.to_owned(), current })

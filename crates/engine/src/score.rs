@@ -66,6 +66,8 @@ pub enum Features<'a> {
 pub struct ScoreReply {
     /// The model that scored.
     pub model: ModelVersion,
+    /// Labels that name this version.
+    pub labels: Vec<String>,
     /// Names of the outputs, in the order asked for.
     pub outputs: Vec<String>,
     /// One vector an output, one probability a candidate.

@@ -7,10 +7,10 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use gatefold_engine::ScoreReply;
+use gatefold_engine::{ModelInfo, ScoreReply, VersionChoice};
 use gatefold_features::{RawBatch, RawColumn, RawValues};
 use gatefold_proto::ranking::v1 as wire;
-use gatefold_schema::{BundleManifest, Kind, OutputInfo, Side, ValueType};
+use gatefold_schema::{Kind, OutputInfo, Side, ValueType};
 
 use crate::settings::Limits;
 use crate::top_k::top_k;
@@ -40,6 +40,22 @@ pub struct Selection {
     pub returned: usize,
     /// With `top_k`: how many candidates, and the name of the output that ranks them.
     pub top: Option<(usize, String)>,
+}
+
+/// The version that a request asks for: by number (0 is the current one) or by label.
+///
+/// # Errors
+/// When both are given.
+pub fn version(version: u64, label: &str) -> Result<VersionChoice<'_>, FieldError> {
+    match (version, label) {
+        (0, "") => Ok(VersionChoice::Current),
+        (version, "") => Ok(VersionChoice::Version(version)),
+        (0, label) => Ok(VersionChoice::Label(label)),
+        (version, label) => {
+            let problem = format!("is '{label}' beside version {version}: give one of them");
+            Err(FieldError::new("label", problem))
+        }
+    }
 }
 
 /// Raw values of the request's columns, borrowed from the message.
@@ -290,6 +306,7 @@ pub fn response(
     Ok(wire::ScoreResponse {
         model: reply.model.name.to_string(),
         version: reply.model.version,
+        labels: reply.labels,
         request_id,
         outputs,
         candidates: rows.unwrap_or_default(),
@@ -307,9 +324,11 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// What a model wants and returns, from its manifest.
-pub fn model(manifest: &BundleManifest, versions: Vec<u64>) -> wire::Model {
+/// What a model wants and returns.
+pub fn model(info: &ModelInfo, versions: Vec<u64>) -> wire::Model {
+    let manifest = info.bundle.manifest();
     wire::Model {
+        labels: info.labels.clone(),
         name: manifest.name.clone(),
         version: manifest.version,
         versions,

@@ -7,6 +7,7 @@
 //! - [`settings`], [`flags`]: everything a person may decide.
 //! - [`run`](mod@run): start, load, serve, drain.
 //! - [`service`]: the calls of `Ranking`. [`convert`]: messages ↔ plain types.
+//! - [`operator`]: the calls of `Admin`.
 //! - [`scorer`]: the path of every scoring call. [`status`]: errors → codes. [`deadline`]: the
 //!   caller's deadline.
 //! - [`health`], [`readiness`], [`admin`], [`metrics`], [`telemetry`]: what is seen from outside.
@@ -20,6 +21,7 @@ pub mod flags;
 pub mod health;
 pub mod listen;
 pub mod metrics;
+pub mod operator;
 pub mod readiness;
 pub mod run;
 pub mod scorer;

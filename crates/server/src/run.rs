@@ -21,6 +21,7 @@ use crate::flags::Flags;
 use crate::health::{EngineListener, Health};
 use crate::listen;
 use crate::metrics::Metrics;
+use crate::operator::Operator;
 use crate::readiness::Readiness;
 use crate::scorer::Scorer;
 use crate::service::Service;
@@ -111,7 +112,8 @@ pub async fn run_with(
         metrics,
         stop: stopping.clone(),
     });
-    let grpc = serve_grpc(&settings, listener, reporter, Service::new(scorer), stopping)?;
+    let operator = Operator::new(registry.clone());
+    let grpc = serve_grpc(&settings, listener, reporter, Service::new(scorer), operator, stopping)?;
     let mut grpc = tokio::spawn(grpc);
 
     let result = tokio::select! {
@@ -149,12 +151,13 @@ pub async fn run_with(
     result
 }
 
-/// The gRPC port: `Ranking`, health and reflection.
+/// The gRPC port: `Ranking`, `Admin`, health and reflection.
 fn serve_grpc(
     settings: &Settings,
     listener: TcpListener,
     reporter: HealthReporter,
     service: Service,
+    operator: Operator,
     mut stopping: watch::Receiver<bool>,
 ) -> anyhow::Result<impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<>> {
     let described = || {
@@ -163,6 +166,7 @@ fn serve_grpc(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let mut routes = Routes::new(service.into_server())
+        .add_service(operator.into_server())
         .add_service(HealthServer::new(HealthService::from_health_reporter(reporter)))
         .add_service(described().build_v1()?)
         // Many tools still ask for the older version of the protocol.

@@ -15,6 +15,7 @@ use crate::convert::{self, FieldError, Selection};
 use crate::deadline::Deadline;
 use crate::scorer::{Call, Question, Scorer};
 use crate::settings::Limits;
+use crate::status::Refusal;
 use crate::stream;
 
 /// Answers `Ranking` calls. Cheap to clone; all clones are one service.
@@ -37,13 +38,8 @@ impl Service {
     }
 
     fn describe(&self, info: &ModelInfo) -> wire::Model {
-        convert::model(info.bundle.manifest(), self.scorer.versions(&info.model.name))
+        convert::model(info, self.scorer.versions(&info.model.name))
     }
-}
-
-/// A version as the wire has it: 0 is the current one.
-fn asked(version: u64) -> VersionChoice<'static> {
-    if version == 0 { VersionChoice::Current } else { VersionChoice::Version(version) }
 }
 
 impl Call for wire::ScoreRequest {
@@ -55,7 +51,7 @@ impl Call for wire::ScoreRequest {
     }
 
     fn model(&self) -> Result<(&str, VersionChoice<'_>), FieldError> {
-        Ok((&self.model, asked(self.version)))
+        Ok((&self.model, convert::version(self.version, &self.label)?))
     }
 
     fn read(&self, model: &ModelInfo, limits: &Limits) -> Result<(Question<'_>, Selection), FieldError> {
@@ -138,7 +134,8 @@ impl Ranking for Service {
         request: Request<wire::GetModelRequest>,
     ) -> Result<Response<wire::Model>, Status> {
         let request = request.into_inner();
-        let info = self.scorer.find(&request.model, asked(request.version))?;
+        let version = convert::version(request.version, &request.label).map_err(Refusal::from)?;
+        let info = self.scorer.find(&request.model, version)?;
         Ok(Response::new(self.describe(&info)))
     }
 }

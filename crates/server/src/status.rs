@@ -1,6 +1,6 @@
 //! Errors → gRPC status: the only place that chooses codes.
 
-use gatefold_engine::ScoreError;
+use gatefold_engine::{RegistryError, ScoreError};
 use tonic::{Code, Status};
 
 use crate::convert::FieldError;
@@ -41,6 +41,29 @@ impl Refusal {
             },
         }
     }
+}
+
+/// The status of a wish that the registry cannot fulfil, its causes included.
+pub fn registry_status(error: &RegistryError) -> Status {
+    let code = match error {
+        RegistryError::UnknownModel { .. } | RegistryError::UnknownVersion { .. } => Code::NotFound,
+        RegistryError::BadLabel { .. } => Code::InvalidArgument,
+        RegistryError::Refused { .. }
+        | RegistryError::Unloaded { .. }
+        | RegistryError::NothingBelow { .. }
+        | RegistryError::Folder { .. }
+        | RegistryError::ReadState { .. }
+        | RegistryError::WriteState { .. }
+        | RegistryError::State(_) => Code::FailedPrecondition,
+        RegistryError::Thread(_) => Code::Internal,
+    };
+    let mut message = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        message = format!("{message}: {error}");
+        cause = error.source();
+    }
+    Status::new(code, message)
 }
 
 impl From<Refusal> for Status {

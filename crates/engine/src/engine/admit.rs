@@ -22,7 +22,7 @@ pub(super) async fn score(
 ) -> Result<(ScoreReply, usize), (String, ScoreError)> {
     let ScoreJob { model, version, mut features, outputs, deadline } = job;
     loop {
-        let served = shared.find(model, version).map_err(|error| (String::new(), error))?;
+        let (served, labels) = shared.find(model, version).map_err(|error| (String::new(), error))?;
         let named = |error| (served.instance.model.name.to_string(), error);
         let raw = match &features {
             Features::Raw(raw) => Some(*raw),
@@ -33,7 +33,7 @@ pub(super) async fn score(
         let candidates = batch.candidates;
         match queue(shared, &served, batch, selected.clone(), deadline).await.map_err(named)? {
             Outcome::Scored(scored) => {
-                let reply = reply(&served, &selected, scored, encode);
+                let reply = reply(&served, labels, &selected, scored, encode);
                 return Ok((reply, candidates));
             }
             // The version was swapped in between: the next one encodes raw values its own way.
@@ -177,10 +177,17 @@ impl Drop for Place<'_> {
     }
 }
 
-fn reply(served: &Served, selected: &[usize], scored: Scored, encode: Duration) -> ScoreReply {
+fn reply(
+    served: &Served,
+    labels: Vec<String>,
+    selected: &[usize],
+    scored: Scored,
+    encode: Duration,
+) -> ScoreReply {
     let outputs = &served.instance.bundle.manifest().outputs;
     ScoreReply {
         model: served.instance.model.clone(),
+        labels,
         outputs: selected.iter().map(|index| outputs[*index].name.clone()).collect(),
         scores: scored.scores,
         timings: Timings {

@@ -237,7 +237,7 @@ fn a_rollback_takes_the_next_lower_good_version() {
     }
     bench.registry.refresh().unwrap();
     bench.check_routes(3, &[]);
-    assert_eq!(bench.registry.rollback("shop").unwrap(), 1);
+    assert_eq!(bench.registry.rollback("shop").unwrap(), Rollback { from: 3, to: 1 });
     publish(bench.folder.path(), "shop");
     let refused = ("shop/2", "expected");
     let status = [("shop/1", "serving"), refused, ("shop/3", "unloaded"), ("shop/4", "unloaded")];
@@ -266,7 +266,7 @@ fn a_rollback_to_a_loaded_version_does_not_wait_for_one_that_is_loading() {
         std::thread::sleep(Duration::from_millis(1));
     }
     // Version 3 is being checked, and will be for as long as the test likes.
-    assert_eq!(bench.registry.rollback("shop").unwrap(), 1);
+    assert_eq!(bench.registry.rollback("shop").unwrap(), Rollback { from: 2, to: 1 });
     bench.check_routes(1, &[("stable", 1)]);
     // Another model is not held up either; its backend is, so it gets as far as being loaded.
     publish(bench.folder.path(), "news");

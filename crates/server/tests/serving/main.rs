@@ -3,5 +3,6 @@
 
 mod bad_requests;
 mod lifecycle;
+mod operator;
 mod scoring;
 mod support;

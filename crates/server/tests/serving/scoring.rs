@@ -105,7 +105,7 @@ async fn models_are_described() {
         reply.models.iter().map(|model| model.name.as_str()).eq(["demo", "other"])
     })
     .await;
-    let wanted = wire::GetModelRequest { model: "demo".into(), version: 0 };
+    let wanted = wire::GetModelRequest { model: "demo".into(), ..wire::GetModelRequest::default() };
     let model = client.get_model(wanted).await.unwrap().into_inner();
     assert_eq!((model.version, model.versions.as_slice(), model.user_once), (1, &[1][..], false));
     let recent = &model.features[1];

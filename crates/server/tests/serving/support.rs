@@ -66,7 +66,11 @@ impl Running {
     }
 
     pub(crate) async fn client(&self) -> client::Client {
-        client::Client::new(client::connect(&format!("http://{}", self.address)).await.unwrap())
+        client::Client::new(self.channel().await)
+    }
+
+    pub(crate) async fn channel(&self) -> tonic::transport::Channel {
+        client::connect(&format!("http://{}", self.address)).await.unwrap()
     }
 
     /// Waits until `/readyz` says so.
@@ -91,8 +95,19 @@ impl Running {
 
     /// The result of the server, once it has ended.
     pub(crate) async fn ended(self) -> anyhow::Result<()> {
+        self.end().await.1
+    }
+
+    /// The folder of a server that ended well.
+    pub(crate) async fn ended_in(self) -> TempDir {
+        let (folder, result) = self.end().await;
+        result.unwrap();
+        folder
+    }
+
+    async fn end(self) -> (TempDir, anyhow::Result<()>) {
         let ended = tokio::time::timeout(Duration::from_secs(60), self.task).await;
-        ended.expect("the server did not end").unwrap()
+        (self.folder, ended.expect("the server did not end").unwrap())
     }
 }
 
