@@ -117,7 +117,11 @@ async fn prepare(args: &Args) -> anyhow::Result<(Vec<Prepared>, Vec<Connection>)
     }
     let channel = client::connect(&args.server).await?;
     let mut first = Client::new(channel.clone());
-    let wanted = api::GetModelRequest { model: args.model.clone(), version: args.version };
+    let wanted = api::GetModelRequest {
+        model: args.model.clone(),
+        version: args.version,
+        ..api::GetModelRequest::default()
+    };
     let model = first.get_model(wanted).await.map_err(Refused::from)?.into_inner();
     let mut prepared = Vec::with_capacity(examples.len());
     for example in &examples {

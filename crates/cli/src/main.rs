@@ -11,6 +11,7 @@ mod console;
 mod evaluate;
 mod interrupt;
 mod load;
+mod models;
 mod request;
 mod samples;
 mod score;
@@ -55,6 +56,8 @@ enum Command {
     Request(request::Args),
     /// Send many requests to a server and report latency and throughput.
     Load(load::Args),
+    /// List a server's models, label their versions, roll back, load and unload them.
+    Models(models::Args),
     Score(score::Args),
     Evaluate(evaluate::Args),
     Compare(compare::Args),
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Request(args) => request::run(args, &console),
         Command::Load(args) => load::run(args, &console),
+        Command::Models(args) => models::run(args, &console),
         Command::Score(args) => score::run(args, &console),
         Command::Evaluate(args) => evaluate::run(args, &console),
         Command::Compare(args) => compare::run(args, &console),

@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// Version of the model; 0 means the one that takes traffic
     #[arg(long, value_name = "N", default_value_t = 0)]
     version: u64,
+    /// Label of the version, such as canary, in place of its number
+    #[arg(long, value_name = "LABEL", default_value = "", conflicts_with = "version")]
+    label: String,
     #[command(flatten)]
     source: Source,
     /// Request that holds this row, counted from 0: of the Parquet file, or of a JSON array
@@ -87,6 +90,7 @@ pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<()> {
     };
     let mut request = client::score_request(&json, &model)?;
     request.version = args.version;
+    request.label.clone_from(&args.label);
     request.outputs.clone_from(&args.outputs);
     request.top_k = args.top_k;
     request.top_k_by.clone_from(&args.top_k_by);
@@ -99,7 +103,8 @@ pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<()> {
 /// Connects, and asks what the model wants.
 async fn describe(args: &Args) -> anyhow::Result<(Client, api::Model)> {
     let mut client = Client::new(client::connect(&args.server).await?);
-    let wanted = api::GetModelRequest { model: args.model.clone(), version: args.version };
+    let wanted =
+        api::GetModelRequest { model: args.model.clone(), version: args.version, label: args.label.clone() };
     let model = client.get_model(wanted).await.map_err(Refused::from)?.into_inner();
     Ok((client, model))
 }
