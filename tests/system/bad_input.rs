@@ -190,6 +190,24 @@ fn a_server_refuses_a_bad_bundle_and_keeps_the_good_one() {
         &examples,
     ]);
     assert_eq!(reply["version"], 1, "the old version stays");
+    let models = |arguments: &[&str]| {
+        let asked = [&["models"], arguments, &["--server", &server.url, "--json"]].concat();
+        gatefold_tests::run_json(&asked)["versions"].clone()
+    };
+    let listed = models(&["list", "mmoe"]);
+    assert_eq!((&listed[0]["state"], &listed[0]["labels"][0]), (&"serving".into(), &"stable".into()));
+    assert_eq!(listed[1]["state"], "refused");
+    assert!(listed[1]["reason"].as_str().is_some_and(|reason| reason.contains("model.onnx")), "{listed}");
+    let said = run_failing(&["models", "label", "mmoe", "stable", "2", "--server", &server.url]);
+    assert!(
+        said.contains("FAILED_PRECONDITION: mmoe/2 is refused: ") && said.contains("model.onnx"),
+        "{said}"
+    );
+    assert_eq!(
+        models(&["label", "mmoe", "canary", "1"])[0]["labels"],
+        serde_json::json!(["canary", "stable"])
+    );
+    assert_eq!(models(&["unload", "mmoe"])[0]["state"], "unloaded");
 }
 
 #[test]

@@ -28,7 +28,9 @@ fn check_failure(arguments: &[&str], code: i32, expected: &[&str]) {
 
 #[test]
 fn every_help_shows_an_example() {
-    for command in ["synth", "samples build", "train", "serve", "request", "load", "score", "compare"] {
+    for command in
+        ["synth", "samples build", "train", "serve", "request", "load", "models", "score", "compare"]
+    {
         let mut arguments: Vec<&str> = command.split(' ').collect();
         arguments.push("--help");
         let output = gatefold(&arguments);
@@ -59,6 +61,8 @@ fn wrong_usage_ends_with_two() {
         2,
         &["--quiet"],
     );
+    check_failure(&["models", "label", "mmoe", "canary"], 2, &["<VERSION>"]);
+    check_failure(&["models", "label", "mmoe", "canary", "3", "--remove"], 2, &["--remove"]);
     check_failure(&["compare", "--samples", "s", "--out", "r.html"], 2, &["<MODEL>"]);
 }
 
