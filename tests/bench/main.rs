@@ -4,13 +4,14 @@
 //! It stands apart from `xtask`, which must build in seconds, and uses the same public interfaces
 //! as the `gatefold` command.
 
-mod graphs;
 mod mmoe_paper;
 mod peak;
+mod raw;
 mod reading;
 mod resources;
 mod shards;
 mod train;
+mod variant;
 mod world;
 
 use std::{io::Write, path::PathBuf};
@@ -18,7 +19,7 @@ use std::{io::Write, path::PathBuf};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{shards::Shape, train::Workload};
+use crate::{raw::RawOptions, shards::Shape, train::Workload};
 
 #[derive(Parser)]
 #[command(about = "Measures the parts of Gatefold; driven by `cargo xtask bench`")]
@@ -31,22 +32,30 @@ struct Arguments {
 enum Command {
     /// Publish a large MMoE with a request level, and example requests for it.
     Bundle {
-        /// Folder that gets `models/mmoe` and `requests.json`.
-        #[arg(long)]
-        out: PathBuf,
-    },
-    /// Time the plain and the user-once graph of a bundle in turns, on one thread.
-    Graphs {
         /// The model's folder.
         #[arg(long)]
         model: PathBuf,
-        /// Turns that each graph takes; medians are printed.
-        #[arg(long, default_value_t = 9)]
-        rounds: usize,
-        /// Candidates of the one request.
-        #[arg(long, default_value_t = 200)]
-        candidates: usize,
+        /// Folder that gets `requests.json` (200 candidates each) and `mix.json` (a heavy tail).
+        #[arg(long)]
+        requests: PathBuf,
+        /// Rows of each of the 26 tables.
+        #[arg(long, default_value_t = 40_000)]
+        buckets: u32,
     },
+    /// Publish a bundle again under another name.
+    Copy {
+        /// Bundle or model folder.
+        #[arg(long)]
+        model: PathBuf,
+        /// The other model's folder.
+        #[arg(long)]
+        to: PathBuf,
+        /// Without the user-once graph.
+        #[arg(long)]
+        plain_only: bool,
+    },
+    /// Run an ONNX file in a bare loop and count its processor time.
+    Raw(RawOptions),
     /// Write the data that all trainers of the training bench read.
     TrainData {
         /// Folder that gets `ids.i32`, `labels.f32` and `shape.json`.
@@ -126,8 +135,9 @@ enum Command {
 
 fn main() -> Result<()> {
     let figures = match Arguments::parse().command {
-        Command::Bundle { out } => world::publish(&out)?,
-        Command::Graphs { model, rounds, candidates } => graphs::measure(&model, rounds, candidates)?,
+        Command::Bundle { model, requests, buckets } => world::publish(&model, &requests, buckets)?,
+        Command::Copy { model, to, plain_only } => variant::copy(&model, &to, plain_only)?,
+        Command::Raw(options) => raw::measure(&options)?,
         Command::TrainData { out, workload, batches } => train::write_data(&out, workload, batches)?,
         Command::Peak { threads, turns } => peak::measure(threads, turns)?,
         Command::Read { shape, threads, rounds } => reading::disk_against_memory(&shape, threads, rounds)?,

@@ -11,41 +11,56 @@ use gatefold_schema::{EncoderSet, EncoderState, FittedFeature, JsonRequest, Leve
 use gatefold_trainer::{Silent, TrainOptions, TrainingData, publish as publish_bundle, train};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, LogNormal};
 use serde_json::{Value, json};
 
 /// Width of every embedding.
 pub(crate) const WIDTH: usize = 16;
 const USER_FIELDS: usize = 18;
 const ITEM_FIELDS: usize = 8;
-/// Rows of each field's table, before padding and missing.
-const BUCKETS: u32 = 10_000;
+/// Rows of the training and of the validation data.
 const ROWS: usize = 256;
 const REQUESTS: usize = 16;
 const CANDIDATES: usize = 200;
+const MIXED_REQUESTS: usize = 64;
+const MOST_CANDIDATES: f64 = 1000.0;
 
-/// Publishes the model under `out` and writes requests for it.
-pub(crate) fn publish(out: &Path) -> Result<Value> {
+/// Publishes the model in `model` and writes requests for it into the folder `requests`.
+pub(crate) fn publish(model: &Path, requests: &Path, buckets: u32) -> Result<Value> {
     let fields: Vec<(String, &str)> = (0..USER_FIELDS)
         .map(|field| (format!("user_{field}"), "user"))
         .chain((0..ITEM_FIELDS).map(|field| (format!("item_{field}"), "item")))
         .collect();
-    let recipe = mmoe_recipe(&fields, BUCKETS, ROWS)?;
+    let recipe = mmoe_recipe(&fields, buckets, ROWS)?;
     let mut random = ChaCha8Rng::seed_from_u64(1);
-    let requests: Vec<JsonRequest> = (0..REQUESTS).map(|index| request(index, &mut random)).collect();
+    let examples: Vec<JsonRequest> =
+        (0..REQUESTS).map(|index| request(index, CANDIDATES, &mut random)).collect();
     let data = TrainingData {
         encoders: encoders(&recipe),
         train: split(&recipe, ROWS, &mut random).into(),
         valid: split(&recipe, ROWS, &mut random).into(),
-        examples: requests[..2].to_vec(),
+        examples: examples[..2].to_vec(),
         negative_sampling_rate: 1.0,
     };
     let trained = train(&recipe, &data, &TrainOptions::new(1), &mut Silent)?;
     let loader = OrtLoader::new(OrtSettings::default())?;
-    let published = publish_bundle(&recipe, &data, &trained, &out.join("models/mmoe"), &loader, &mut Silent)?;
-    let file = out.join("requests.json");
-    std::fs::write(&file, serde_json::to_vec(&requests)?)
-        .with_context(|| format!("cannot write {}", file.display()))?;
-    Ok(json!({ "bundle": published.folder, "requests": file }))
+    let published = publish_bundle(&recipe, &data, &trained, model, &loader, &mut Silent)?;
+    // Half of the requests have at most 80 candidates, one in a hundred has 800 and more.
+    let sizes = LogNormal::new(80f64.ln(), 1.0)?;
+    let mixed: Vec<JsonRequest> = (0..MIXED_REQUESTS)
+        .map(|index| {
+            let candidates = sizes.sample(&mut random).clamp(1.0, MOST_CANDIDATES) as usize;
+            request(index, candidates, &mut random)
+        })
+        .collect();
+    std::fs::create_dir_all(requests).with_context(|| format!("cannot create {}", requests.display()))?;
+    for (name, requests_of_file) in [("requests.json", &examples), ("mix.json", &mixed)] {
+        let file = requests.join(name);
+        std::fs::write(&file, serde_json::to_vec(requests_of_file)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let candidates: usize = mixed.iter().map(JsonRequest::candidates).sum();
+    Ok(json!({ "bundle": published.folder, "mixed_candidates": candidates as f64 / mixed.len() as f64 }))
 }
 
 /// A recipe of an MMoE over hashed integer fields `(name, side)`, with two tasks `a` and `b`.
@@ -115,14 +130,14 @@ fn split(recipe: &Recipe, rows: usize, random: &mut ChaCha8Rng) -> Split {
     Split { rows, request: (0..rows as u32).collect(), columns, labels, time: None, levels: levels(recipe) }
 }
 
-fn request(index: usize, random: &mut ChaCha8Rng) -> JsonRequest {
-    let mut number = || json!(random.random_range(0..1_000_000));
+fn request(index: usize, candidates: usize, random: &mut ChaCha8Rng) -> JsonRequest {
+    let mut number = || json!(random.random_range(0..1_000_000_000));
     JsonRequest {
         request_id: format!("request-{index}"),
         user: (0..USER_FIELDS).map(|field| (format!("user_{field}"), number())).collect(),
         context: BTreeMap::new(),
         items: (0..ITEM_FIELDS)
-            .map(|field| (format!("item_{field}"), (0..CANDIDATES).map(|_| number()).collect()))
+            .map(|field| (format!("item_{field}"), (0..candidates).map(|_| number()).collect()))
             .collect(),
     }
 }

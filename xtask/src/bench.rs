@@ -28,6 +28,9 @@ pub(crate) struct BenchOptions {
     /// Turns each competitor takes; medians are compared.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
+    /// One short turn each: shows that everything runs, on a busy machine too; not worth recording.
+    #[arg(long, conflicts_with = "record")]
+    quick: bool,
     /// Make the Python environment of the peers first, if it is not there (several gigabytes).
     #[arg(long)]
     with_peers: bool,
@@ -35,10 +38,16 @@ pub(crate) struct BenchOptions {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Bench {
-    /// The user-once graph against the plain one, and Score over gRPC.
+    /// Score over gRPC against a bare loop around ONNX Runtime, on the plain and the user-once graph.
     Serve,
     /// Training of large models (T1, T2, T3) against PyTorch, torch-rechub and DeepCTR-Torch.
     Train,
+}
+
+impl BenchOptions {
+    fn rounds(&self) -> u32 {
+        if self.quick { 1 } else { self.rounds }
+    }
 }
 
 /// What one bench found: a table for people, bars, and everything it measured.

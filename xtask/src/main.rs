@@ -12,6 +12,7 @@ mod onnx_runtime;
 mod program;
 mod record;
 mod reproduce;
+mod server;
 mod steps;
 mod table;
 mod test;

@@ -1,66 +1,53 @@
-//! The user-once graph against the plain one, and Score over gRPC.
+//! Score over gRPC against a bare loop around ONNX Runtime, on the plain and the user-once graph.
+//!
+//! All competitors have the same weights, get the same requests and may use all cores of the
+//! machine; they are measured in turns, in one run. Processor time is that of the server's process
+//! as the system accounts it, so that the load generator beside it does not count.
 
-use anyhow::{Context, Result};
-use serde_json::{Value, json};
+mod competitor;
+mod latency;
+mod throughput;
+mod world;
 
-use super::{BenchOptions, Outcome, median};
-use crate::bars::{Bars, Limit};
-use crate::program::{Programs, last_json, number};
-use crate::table::{Table, thousands};
+use anyhow::Result;
+use serde_json::json;
+
+use self::competitor::Competitor;
+use self::throughput::Throughput;
+use self::world::{WORKLOADS, World};
+use super::{BenchOptions, Outcome};
+use crate::bars::Bars;
+use crate::program::Programs;
 use crate::workspace::Workspace;
 
+/// How long everything takes, in seconds.
+struct Durations {
+    /// One turn of a competitor.
+    turn: f64,
+    /// One offered load.
+    load: f64,
+}
+
 pub(super) fn measure(workspace: &Workspace, programs: &Programs, options: &BenchOptions) -> Result<Outcome> {
-    let folder = workspace.root.join("work/bench/serve");
-    // Publishing would otherwise add a version each time.
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-    }
-    let bench = |arguments: &[&str]| {
-        let mut command = programs.command("gatefold-bench");
-        command.current_dir(&workspace.root).args(arguments);
-        last_json(&mut command)
-    };
-    bench(&["bundle", "--out", "work/bench/serve"])?;
-    let rounds = options.rounds.to_string();
-    let graphs = bench(&["graphs", "--model", "work/bench/serve/models/mmoe", "--rounds", &rounds])?;
-    let load = programs.serve_and_load(
-        "work/bench/serve/models",
-        &[
-            "--model",
-            "mmoe",
-            "--requests",
-            "work/bench/serve/requests.json",
-            "--rate",
-            "max",
-            "--duration",
-            "8s",
-        ],
-    )?;
-
-    let of_turns = |key: &str| -> Result<f64> {
-        let turns = graphs[key].as_array().with_context(|| format!("no list {key} in {graphs}"))?;
-        Ok(median(&turns.iter().filter_map(Value::as_f64).collect::<Vec<_>>()))
-    };
-    let (plain, once) = (of_turns("plain_ms")?, of_turns("user_once_ms")?);
-    let candidates = number(&graphs, "candidates")?;
-    let grpc = number(&load, "candidates_per_second")?;
-
-    let mut table = Table::new(["one request of 200 candidates", "ms (median)", "candidates/s"]);
-    for (name, milliseconds) in [("plain graph, one thread", plain), ("user-once graph, one thread", once)] {
-        let rate = thousands(candidates / milliseconds * 1000.0);
-        table.row([format!("ONNX Runtime, {name}"), format!("{milliseconds:.3}"), rate]);
-    }
-    let latency = number(&load, "latency_ms/p50")?;
-    table.row([
-        "Score over gRPC, closed loop, load generator beside it".to_owned(),
-        format!("{latency:.3}"),
-        thousands(grpc),
-    ]);
-
+    let durations =
+        if options.quick { Durations { turn: 0.7, load: 1.5 } } else { Durations { turn: 3.0, load: 10.0 } };
+    let world = World::build(workspace, programs, options.with_peers)?;
+    let competitors = Competitor::all(programs, &world)?;
     let mut bars = Bars::default();
-    bars.bar("user once over plain", plain / once, Limit::AtLeast(1.5));
-    bars.figure("plain_ms", plain);
-    bars.figure("user_once_ms", once);
-    bars.figure("grpc_candidates_per_second", grpc);
-    Ok(Outcome { table: table.render(), bars, raw: json!({ "graphs": graphs, "load": load }) })
+    let throughput = Throughput::measure(programs, &world, &competitors, options.rounds(), &durations)?;
+    throughput.judge(&mut bars);
+    let mut text = throughput.render();
+    let mut latencies = Vec::new();
+    let loads = if options.quick { &WORKLOADS[1..2] } else { &WORKLOADS[..] };
+    for workload in loads {
+        let (table, raw) =
+            latency::measure(programs, &world, &competitors, &throughput, workload, &durations, &mut bars)?;
+        text.push_str(&format!("\n{table}"));
+        latencies.push(raw);
+    }
+    for competitor in competitors {
+        competitor.stop()?;
+    }
+    let raw = json!({ "throughput": throughput.raw(), "latency": latencies });
+    Ok(Outcome { table: text, bars, raw })
 }

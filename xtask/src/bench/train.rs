@@ -105,7 +105,8 @@ pub(super) fn measure(workspace: &Workspace, programs: &Programs, options: &Benc
     let mut raw = Map::new();
     let mut own_speeds = Vec::new();
     for workload in &WORKLOADS {
-        let (competitors, peaks) = compete(workspace, programs, python.as_deref(), workload, options.rounds)?;
+        let (competitors, peaks) =
+            compete(workspace, programs, python.as_deref(), workload, options.rounds())?;
         text.push_str(&report(workload, &competitors));
         text.push('\n');
         own_speeds.push(judge(workload, &competitors, median(&peaks), own_speeds.first(), &mut bars)?);

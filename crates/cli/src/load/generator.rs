@@ -88,13 +88,20 @@ impl Generator {
         let start = Instant::now();
         let counted = start + self.warmup;
         let end = counted + self.duration;
-        match pace {
-            Pace::Open { rate, seed } => self.open(runtime, rate, seed, start, counted, end),
-            Pace::Closed { in_flight } => self.closed(runtime, in_flight, counted, end)?,
-        }
+        let duration = match pace {
+            Pace::Open { rate, seed } => {
+                self.open(runtime, rate, seed, start, counted, end);
+                self.duration
+            }
+            Pace::Closed { in_flight } => {
+                self.closed(runtime, in_flight, counted, end)?;
+                // The last answers come after the end, and are counted.
+                counted.elapsed()
+            }
+        };
         self.shared.bar.finish_and_clear();
         let recorder = self.shared.recorder.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(Report::new(&recorder, pace, self.duration))
+        Ok(Report::new(&recorder, pace, duration))
     }
 
     /// Runs on this thread: the runtime's timers tick in milliseconds, a sleeping thread wakes within
@@ -115,7 +122,7 @@ impl Generator {
             let counts = intended >= counted;
             if self.shared.in_flight.load(Ordering::Relaxed) >= MOST_IN_FLIGHT {
                 if counts {
-                    self.shared.note(Err("NOT_SENT (too many unanswered)"));
+                    self.shared.note(Duration::ZERO, Err("NOT_SENT (too many unanswered)"));
                 }
                 continue;
             }
@@ -172,20 +179,22 @@ impl Shared {
         if !counts {
             return;
         }
-        match result {
+        let outcome = match result {
             Ok(reply) if reply.outputs.iter().any(|output| output.scores.len() != prepared.candidates) => {
-                self.note(Err("WRONG_REPLY (not one score a candidate)"));
+                Err("WRONG_REPLY (not one score a candidate)")
             }
-            Ok(_) => self.note(Ok((intended.elapsed(), prepared.candidates))),
-            Err(status) => self.note(Err(word(&status))),
-        }
+            Ok(_) => Ok(prepared.candidates),
+            Err(status) => Err(word(&status)),
+        };
+        self.note(intended.elapsed(), outcome);
     }
 
-    fn note(&self, outcome: Result<(Duration, usize), &'static str>) {
+    /// Notes candidates scored, or why there are none.
+    fn note(&self, latency: Duration, outcome: Result<usize, &'static str>) {
         let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
-            Ok((latency, candidates)) => recorder.answered(latency, candidates),
-            Err(word) => recorder.failed(word),
+            Ok(candidates) => recorder.answered(latency, candidates),
+            Err(word) => recorder.failed(latency, word),
         }
         if recorder.requests().is_multiple_of(256) {
             self.bar.set_message(format!("{} requests, {} errors", recorder.requests(), recorder.errors()));

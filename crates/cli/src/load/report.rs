@@ -16,6 +16,8 @@ const LONGEST: u64 = 600_000_000;
 pub(super) struct Recorder {
     /// Latencies of answered requests in microseconds, to three digits.
     latencies: Histogram<u64>,
+    /// Times until an error was here, likewise.
+    failures: Histogram<u64>,
     errors: BTreeMap<&'static str, u64>,
     candidates: u64,
 }
@@ -27,16 +29,17 @@ impl Recorder {
     /// Never with these bounds; the library cannot know.
     pub(super) fn new() -> anyhow::Result<Self> {
         let latencies = Histogram::new_with_bounds(1, LONGEST, 3)?;
-        Ok(Self { latencies, errors: BTreeMap::new(), candidates: 0 })
+        let failures = latencies.clone();
+        Ok(Self { latencies, failures, errors: BTreeMap::new(), candidates: 0 })
     }
 
     pub(super) fn answered(&mut self, latency: Duration, candidates: usize) {
-        let micros = u64::try_from(latency.as_micros()).unwrap_or(LONGEST);
-        self.latencies.saturating_record(micros.clamp(1, LONGEST));
+        self.latencies.saturating_record(micros(latency));
         self.candidates += candidates as u64;
     }
 
-    pub(super) fn failed(&mut self, word: &'static str) {
+    pub(super) fn failed(&mut self, latency: Duration, word: &'static str) {
+        self.failures.saturating_record(micros(latency));
         *self.errors.entry(word).or_default() += 1;
     }
 
@@ -49,6 +52,13 @@ impl Recorder {
     }
 }
 
+fn micros(latency: Duration) -> u64 {
+    u64::try_from(latency.as_micros()).unwrap_or(LONGEST).clamp(1, LONGEST)
+}
+
+/// Name and milliseconds.
+type Latencies = Vec<(&'static str, f64)>;
+
 /// The figures of a run. Latencies are those of answered requests.
 pub(super) struct Report {
     requests: u64,
@@ -57,22 +67,13 @@ pub(super) struct Report {
     seconds: f64,
     offered: Option<f64>,
     candidates_per_second: f64,
-    /// Name and milliseconds.
-    latency: Vec<(&'static str, f64)>,
+    latency: Latencies,
+    /// Of what ended in an error, where anything did.
+    failure: Option<Latencies>,
 }
 
 impl Report {
     pub(super) fn new(recorder: &Recorder, pace: Pace, duration: Duration) -> Self {
-        let latencies = &recorder.latencies;
-        let at = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1e3;
-        let latency = vec![
-            ("p50", at(0.5)),
-            ("p90", at(0.9)),
-            ("p99", at(0.99)),
-            ("p999", at(0.999)),
-            ("max", latencies.max() as f64 / 1e3),
-            ("mean", latencies.mean() / 1e3),
-        ];
         let seconds = duration.as_secs_f64();
         let offered = match pace {
             Pace::Open { rate, .. } => Some(rate),
@@ -80,12 +81,13 @@ impl Report {
         };
         Self {
             requests: recorder.requests(),
-            answered: latencies.len(),
+            answered: recorder.latencies.len(),
             errors: recorder.errors.clone(),
             seconds,
             offered,
             candidates_per_second: recorder.candidates as f64 / seconds.max(1e-9),
-            latency,
+            latency: quantiles(&recorder.latencies),
+            failure: (!recorder.failures.is_empty()).then(|| quantiles(&recorder.failures)),
         }
     }
 
@@ -94,8 +96,9 @@ impl Report {
     }
 
     pub(super) fn json(&self) -> Value {
-        let latency: serde_json::Map<_, _> =
-            self.latency.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+        let object = |latencies: &Latencies| -> serde_json::Map<_, _> {
+            latencies.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect()
+        };
         json!({
             "requests": self.requests,
             "answered": self.answered,
@@ -104,7 +107,8 @@ impl Report {
             "offered_per_second": self.offered,
             "answered_per_second": self.answered_per_second(),
             "candidates_per_second": self.candidates_per_second,
-            "latency_ms": latency,
+            "latency_ms": object(&self.latency),
+            "error_ms": self.failure.as_ref().map(object),
         })
     }
 
@@ -123,11 +127,26 @@ impl Report {
         for (word, count) in &self.errors {
             table.add_row([format!("  {word}"), count.to_string()]);
         }
+        for (name, milliseconds) in self.failure.iter().flatten() {
+            table.add_row([format!("error after {name} (ms)"), format!("{milliseconds:.3}")]);
+        }
         if let Some(column) = table.column_mut(1) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         table.to_string()
     }
+}
+
+fn quantiles(latencies: &Histogram<u64>) -> Latencies {
+    let at = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1e3;
+    vec![
+        ("p50", at(0.5)),
+        ("p90", at(0.9)),
+        ("p99", at(0.99)),
+        ("p999", at(0.999)),
+        ("max", latencies.max() as f64 / 1e3),
+        ("mean", latencies.mean() / 1e3),
+    ]
 }
 
 #[cfg(test)]
@@ -140,9 +159,9 @@ mod tests {
         for milliseconds in 1..=100 {
             recorder.answered(Duration::from_millis(milliseconds), 50);
         }
-        recorder.failed("RESOURCE_EXHAUSTED");
-        recorder.failed("RESOURCE_EXHAUSTED");
-        recorder.failed("UNAVAILABLE");
+        recorder.failed(Duration::from_millis(1), "RESOURCE_EXHAUSTED");
+        recorder.failed(Duration::from_millis(3), "RESOURCE_EXHAUSTED");
+        recorder.failed(Duration::from_millis(2), "UNAVAILABLE");
         let report = Report::new(&recorder, Pace::Open { rate: 51.5, seed: 1 }, Duration::from_secs(2));
         let json = report.json();
         assert_eq!(json["requests"], 103);
@@ -154,6 +173,7 @@ mod tests {
             // Three digits are kept.
             assert!((value / expected - 1.0_f64).abs() < 1e-3, "{name}: {value}");
         }
+        assert_eq!(json["error_ms"]["p50"], 2.0);
         assert!(report.text().contains("RESOURCE_EXHAUSTED"));
     }
 }

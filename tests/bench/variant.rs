@@ -1,0 +1,23 @@
+//! Copies of a bundle under other names, or without its user-once graph.
+
+use std::{fs::File, io, path::Path};
+
+use anyhow::{Context, Result};
+use gatefold_engine::{Bundle, BundleWriter};
+use serde_json::{Value, json};
+
+/// Publishes the bundle in `model` again as the next version in `to` (`models/<name>`), with the
+/// plain graph alone if asked.
+pub(crate) fn copy(model: &Path, to: &Path, plain_only: bool) -> Result<Value> {
+    let bundle = Bundle::open_latest(model)?;
+    let mut manifest = bundle.manifest().clone();
+    let left_out = if plain_only { manifest.user_once.take().map(|graph| graph.file) } else { None };
+    let mut writer = BundleWriter::create(to)?;
+    for name in bundle.manifest().files.keys().filter(|name| Some(*name) != left_out.as_ref()) {
+        let path = bundle.path().join(name);
+        let mut from = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        writer.write_with(name, |mut file| io::copy(&mut from, &mut file).map(drop))?;
+    }
+    let copy = writer.publish(manifest, |_| Ok(()))?;
+    Ok(json!({ "bundle": copy.path(), "version": copy.manifest().version }))
+}

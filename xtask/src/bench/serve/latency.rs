@@ -1,0 +1,85 @@
+//! Latency of the servers under loads below their capacity.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::Durations;
+use super::competitor::{Competitor, loaded};
+use super::throughput::Throughput;
+use super::world::{Workload, World};
+use crate::bars::{Bars, Limit};
+use crate::program::{Programs, number};
+use crate::table::Table;
+
+/// Shares of the capacity that are offered, in percent.
+const SHARES: [u32; 4] = [30, 50, 70, 90];
+/// The share whose tail has a bar.
+const BAR_SHARE: u32 = 70;
+
+/// Offers each server loads of one kind of requests; a table, and everything measured.
+pub(super) fn measure(
+    programs: &Programs,
+    world: &World,
+    competitors: &[Competitor],
+    throughput: &Throughput,
+    workload: &Workload,
+    durations: &Durations,
+    bars: &mut Bars,
+) -> Result<(String, Value)> {
+    let heading = format!("{} candidates a request", workload.name);
+    let columns = ["load", "requests/s", "p50, ms", "p99", "p99.9", "errors"].map(str::to_owned);
+    let mut table = Table::with_heading([vec![heading], columns.to_vec()].concat());
+    let mut raw = json!({ "workload": workload.name });
+    let requests = world.requests(workload);
+    for competitor in competitors {
+        let Some(server) = competitor.server() else { continue };
+        let flags = |more: &[&str]| -> Result<Value> {
+            let flags: Vec<&str> = requests.iter().map(String::as_str).chain(more.iter().copied()).collect();
+            loaded(programs, server, &flags)
+        };
+        let name = format!("({}) {}", competitor.letter, competitor.name);
+        let load = format!("{}s", durations.load);
+        let alone = format!("{}s", durations.turn);
+        let alone =
+            flags(&["--rate", "max", "--connections", "1", "--in-flight", "1", "--duration", &alone])?;
+        let mut report = |offered: String, measured: &Value| -> Result<()> {
+            let errors = number(measured, "requests")? - number(measured, "answered")?;
+            let milliseconds = |quantile: &str| -> Result<String> {
+                Ok(format!("{:.2}", number(measured, &format!("latency_ms/{quantile}"))?))
+            };
+            table.row([
+                name.clone(),
+                offered,
+                format!("{:.0}", number(measured, "answered_per_second")?),
+                milliseconds("p50")?,
+                milliseconds("p99")?,
+                milliseconds("p999")?,
+                errors.to_string(),
+            ]);
+            Ok(())
+        };
+        report("one at a time".to_owned(), &alone)?;
+        let service = number(&alone, "latency_ms/p50")?;
+        let capacity = throughput.capacity(workload, competitor.letter) / world.candidates(workload);
+        for share in SHARES {
+            let rate = format!("{:.3}", capacity * f64::from(share) / 100.0);
+            let measured = flags(&["--rate", &rate, "--duration", &load])?;
+            report(format!("{share} %"), &measured)?;
+            if share == BAR_SHARE {
+                let row = format!(
+                    "({}) p99 at {share} % over the median alone, {}",
+                    competitor.letter, workload.name
+                );
+                let ratio = number(&measured, "latency_ms/p99")? / service;
+                // Requests of a mix have no common median.
+                match (competitor.letter, workload.name) {
+                    ("d", "200") => bars.bar(row, ratio, Limit::AtMost(6.0)),
+                    _ => bars.figure(row, ratio),
+                }
+            }
+            raw[competitor.letter][share.to_string()] = measured;
+        }
+        raw[competitor.letter]["alone"] = alone;
+    }
+    Ok((table.render(), raw))
+}
