@@ -63,7 +63,7 @@ const MAY_USE: [(&str, &[&str]); 16] = [
 /// A heavy dependency, and the only packages that may name it.
 const ONLY_NAMED_BY: [(&str, &[&str]); 6] = [
     ("polars", &["gatefold-samples", "gatefold-dataset", "gatefold", "gatefold-tests"]),
-    ("ort", &["gatefold-backend-ort"]),
+    ("ort", &["gatefold-backend-ort", "gatefold-tests"]),
     ("tonic", &["gatefold-proto", "gatefold-server", "gatefold", "gatefold-tests"]),
     ("gemm", &["gatefold-exec", "gatefold-tests"]),
     ("axum", &["gatefold-server"]),
