@@ -1,7 +1,7 @@
 //! Generates the Rust of `proto/` with a compiler written in Rust, so that no `protoc` is needed.
 //!
-//! Beside the code it writes `ranking_descriptors.bin`: the descriptor set that gRPC reflection
-//! answers from.
+//! Beside the code it writes `<package>.bin` for each service: the descriptor set that gRPC
+//! reflection answers from.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -17,8 +17,19 @@ fn main() -> Result<(), Box<dyn Error>> {
         tonic_prost_build::configure().compile_fds(protox::compile([file], [&protos])?)?;
     }
 
-    let ranking = protox::compile(["gatefold/ranking/v1/ranking.proto", "gatefold/ranking/v1/admin.proto"], [&protos])?;
-    fs::write(out.join("ranking_descriptors.bin"), ranking.encode_to_vec())?;
-    tonic_prost_build::configure().compile_fds(ranking)?;
+    let services: [(&[&str], &str); 2] = [
+        (
+            &["gatefold/ranking/v1/ranking.proto", "gatefold/ranking/v1/admin.proto"],
+            "gatefold.ranking.v1.bin",
+        ),
+        (&["inference/grpc_service.proto"], "inference.bin"),
+    ];
+    for (files, descriptors) in services {
+        let compiled = protox::compile(files, [&protos])?;
+        fs::write(out.join(descriptors), compiled.encode_to_vec())?;
+        // Tensors are read where they lie in the message.
+        let raw = ".inference.ModelInferRequest.raw_input_contents";
+        tonic_prost_build::configure().bytes(raw).compile_fds(compiled)?;
+    }
     Ok(())
 }

@@ -19,6 +19,14 @@ pub mod ranking {
         include!(concat!(env!("OUT_DIR"), "/gatefold.ranking.v1.rs"));
 
         /// The descriptor set of this package, for gRPC reflection.
-        pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ranking_descriptors.bin"));
+        pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/gatefold.ranking.v1.bin"));
     }
+}
+
+/// The Open Inference Protocol: package `inference`.
+pub mod inference {
+    include!(concat!(env!("OUT_DIR"), "/inference.rs"));
+
+    /// The descriptor set of this package, for gRPC reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/inference.bin"));
 }

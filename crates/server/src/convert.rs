@@ -26,7 +26,8 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+    /// `problem` at `field`.
+    pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { field: field.into(), problem: problem.into() }
     }
 }
@@ -176,16 +177,21 @@ fn raw_column<'a>(column: &'a wire::Column, limits: &Limits) -> Result<RawColumn
 fn borrow_texts<'a>(texts: &'a [String], limits: &Limits) -> Result<Vec<&'a str>, String> {
     let mut borrowed = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
-        if text.len() > limits.text_bytes {
-            return Err(format!(
-                "value {index} has {} bytes, at most {} are accepted (limits.text_bytes)",
-                text.len(),
-                limits.text_bytes
-            ));
-        }
+        check_text(index, text.len(), limits)?;
         borrowed.push(text.as_str());
     }
     Ok(borrowed)
+}
+
+/// Checks the length of the text at `index`.
+pub(crate) fn check_text(index: usize, bytes: usize, limits: &Limits) -> Result<(), String> {
+    if bytes > limits.text_bytes {
+        return Err(format!(
+            "value {index} has {bytes} bytes, at most {} are accepted (limits.text_bytes)",
+            limits.text_bytes
+        ));
+    }
+    Ok(())
 }
 
 fn check_offsets(offsets: &[u32], values: usize, limits: &Limits) -> Result<(), String> {

@@ -1,10 +1,11 @@
-//! gRPC health: the server as a whole, the `Ranking` service, and each model by its name.
+//! gRPC health: the server as a whole, each scoring service, and each model by its name.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gatefold_engine::{BatchEvent, Engine, ModelState, ModelVersion, Observer};
+use gatefold_proto::inference::grpc_inference_service_server;
 use gatefold_proto::ranking::v1::ranking_server;
 use tokio::sync::watch;
 use tonic_health::ServingStatus;
@@ -12,6 +13,10 @@ use tonic_health::server::HealthReporter;
 
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
+use crate::statistics::Statistics;
+
+/// What is not a model: the server as a whole, and the services that need one.
+const SERVICES: [&str; 3] = ["", ranking_server::SERVICE_NAME, grpc_inference_service_server::SERVICE_NAME];
 
 /// Time that watchers have to learn that the server stops serving.
 const TIME_TO_TELL: Duration = Duration::from_millis(200);
@@ -19,22 +24,25 @@ const TIME_TO_TELL: Duration = Duration::from_millis(200);
 /// Listens to the engine: counts its batches, and tells [`Health`] when models come and go.
 pub struct EngineListener {
     metrics: Arc<Metrics>,
+    statistics: Arc<Statistics>,
     changed: watch::Sender<()>,
 }
 
 impl EngineListener {
-    /// A listener that counts into `metrics` and tells `changed` of changed models.
-    pub fn new(metrics: Arc<Metrics>, changed: watch::Sender<()>) -> Self {
-        Self { metrics, changed }
+    /// A listener that counts into `metrics` and `statistics`, and tells `changed` of changed models.
+    pub fn new(metrics: Arc<Metrics>, statistics: Arc<Statistics>, changed: watch::Sender<()>) -> Self {
+        Self { metrics, statistics, changed }
     }
 }
 
 impl Observer for EngineListener {
     fn batch(&self, event: &BatchEvent<'_>) {
         self.metrics.batch(&event.model.name, event.rows, event.infer, event.ok);
+        self.statistics.batch(event.model, event.rows, event.infer);
     }
 
-    fn model(&self, _model: &ModelVersion, _state: &ModelState) {
+    fn model(&self, model: &ModelVersion, state: &ModelState) {
+        self.statistics.model(model, state);
         self.changed.send_replace(());
     }
 }
@@ -51,7 +59,7 @@ pub struct Health {
 impl Health {
     /// Reports to `reporter`; nothing serves until [`Health::follow`] finds a model.
     pub async fn new(reporter: HealthReporter, engine: Engine, readiness: Arc<Readiness>) -> Self {
-        for service in ["", ranking_server::SERVICE_NAME] {
+        for service in SERVICES {
             reporter.set_service_status(service, ServingStatus::NotServing).await;
         }
         Self { reporter, engine, readiness, reported: BTreeSet::new() }
@@ -83,7 +91,7 @@ impl Health {
             self.engine.models().iter().map(|info| info.model.name.to_string()).collect();
         let ready = self.readiness.state().ready();
         let status = |serving| if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-        for service in ["", ranking_server::SERVICE_NAME] {
+        for service in SERVICES {
             self.reporter.set_service_status(service, status(ready)).await;
         }
         self.reported.extend(loaded.iter().cloned());
@@ -93,6 +101,6 @@ impl Health {
     }
 
     fn services(&self) -> impl Iterator<Item = &str> {
-        ["", ranking_server::SERVICE_NAME].into_iter().chain(self.reported.iter().map(String::as_str))
+        SERVICES.into_iter().chain(self.reported.iter().map(String::as_str))
     }
 }

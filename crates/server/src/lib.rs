@@ -8,9 +8,10 @@
 //! - [`run`](mod@run): start, load, serve, drain.
 //! - [`service`]: the calls of `Ranking`. [`convert`]: messages ↔ plain types.
 //! - [`operator`]: the calls of `Admin`.
+//! - [`inference`]: the calls of the Open Inference Protocol.
 //! - [`scorer`]: the path of every scoring call. [`status`]: errors → codes. [`deadline`]: the
 //!   caller's deadline.
-//! - [`health`], [`readiness`], [`admin`], [`metrics`], [`telemetry`]: what is seen from outside.
+//! - [`health`], [`readiness`], [`admin`], [`metrics`], [`statistics`], [`telemetry`]: what is seen from outside.
 //! - [`client`]: connecting, and requests from JSON values.
 
 pub mod admin;
@@ -19,6 +20,7 @@ pub mod convert;
 pub mod deadline;
 pub mod flags;
 pub mod health;
+pub mod inference;
 pub mod listen;
 pub mod metrics;
 pub mod operator;
@@ -28,6 +30,7 @@ pub mod scorer;
 pub mod service;
 pub mod settings;
 pub mod signals;
+pub mod statistics;
 pub mod status;
 mod stream;
 pub mod telemetry;

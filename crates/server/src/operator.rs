@@ -30,7 +30,8 @@ impl Operator {
         AdminServer::new(self)
     }
 
-    async fn ask<T: Send + 'static>(
+    /// What the registry answers, from a blocking task.
+    pub(crate) async fn ask<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&Registry) -> Result<T, RegistryError> + Send + 'static,
     ) -> Result<T, Status> {

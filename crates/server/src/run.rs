@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use gatefold_backend_ort::{OrtLoader, OrtSettings};
 use gatefold_engine::{BackendLoader, Engine, ModelState, Registry};
-use gatefold_proto::ranking::v1 as wire;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::service::Routes;
@@ -19,6 +18,7 @@ use crate::admin::{self, Shown};
 use crate::deadline;
 use crate::flags::Flags;
 use crate::health::{EngineListener, Health};
+use crate::inference::InferenceService;
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::operator::Operator;
@@ -27,6 +27,7 @@ use crate::scorer::Scorer;
 use crate::service::Service;
 use crate::settings::Settings;
 use crate::signals;
+use crate::statistics::Statistics;
 use crate::telemetry;
 
 /// What `gatefold-server` and `gatefold serve` do: a server with these flags, until SIGTERM or
@@ -87,7 +88,8 @@ pub async fn run_with(
     settings.check()?;
     let metrics = Arc::new(Metrics::default());
     let (changed, changes) = watch::channel(());
-    let engine_listener = EngineListener::new(metrics.clone(), changed.clone());
+    let statistics = Arc::new(Statistics::default());
+    let engine_listener = EngineListener::new(metrics.clone(), statistics.clone(), changed.clone());
     let engine = Engine::start(settings.engine(), loader, Arc::new(engine_listener))?;
     let mut registry = Registry::new(settings.registry(), engine.clone());
     registry.watch()?;
@@ -110,10 +112,13 @@ pub async fn run_with(
         engine: engine.clone(),
         limits: settings.limits.clone(),
         metrics,
+        statistics,
         stop: stopping.clone(),
     });
     let operator = Operator::new(registry.clone());
-    let grpc = serve_grpc(&settings, listener, reporter, Service::new(scorer), operator, stopping)?;
+    let inference = InferenceService::new(scorer.clone(), registry, operator.clone(), readiness.clone());
+    let services = (Service::new(scorer), operator, inference);
+    let grpc = serve_grpc(&settings, listener, reporter, services, stopping)?;
     let mut grpc = tokio::spawn(grpc);
 
     let result = tokio::select! {
@@ -151,22 +156,23 @@ pub async fn run_with(
     result
 }
 
-/// The gRPC port: `Ranking`, `Admin`, health and reflection.
+/// The gRPC port: `Ranking`, `Admin`, the Open Inference Protocol, health and reflection.
 fn serve_grpc(
     settings: &Settings,
     listener: TcpListener,
     reporter: HealthReporter,
-    service: Service,
-    operator: Operator,
+    (ranking, operator, inference): (Service, Operator, InferenceService),
     mut stopping: watch::Receiver<bool>,
 ) -> anyhow::Result<impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<>> {
     let described = || {
         tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(wire::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(gatefold_proto::ranking::v1::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(gatefold_proto::inference::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let mut routes = Routes::new(service.into_server())
+    let mut routes = Routes::new(ranking.into_server())
         .add_service(operator.into_server())
+        .add_service(inference.into_server())
         .add_service(HealthServer::new(HealthService::from_health_reporter(reporter)))
         .add_service(described().build_v1()?)
         // Many tools still ask for the older version of the protocol.

@@ -14,6 +14,7 @@ use crate::convert::FieldError;
 use crate::deadline::Deadline;
 use crate::metrics::{Answered, Metrics};
 use crate::settings::Limits;
+use crate::statistics::Statistics;
 use crate::status::Refusal;
 
 /// What the scoring services share.
@@ -24,6 +25,8 @@ pub struct Scorer {
     pub limits: Limits,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What each model has done.
+    pub statistics: Arc<Statistics>,
     /// True once the server is stopping.
     pub stop: watch::Receiver<bool>,
 }
@@ -78,9 +81,13 @@ impl Scorer {
         let result = self.score(call, deadline, started, &mut model).instrument(span.clone()).await;
         result.map_err(|refusal| {
             let _entered = span.entered();
-            let (name, version) = model.map_or_else(Default::default, |model: ModelInfo| {
-                (model.model.name.to_string(), model.model.version)
-            });
+            let (name, version) = match model {
+                None => Default::default(),
+                Some(ModelInfo { model, .. }) => {
+                    self.statistics.failed(&model, started.elapsed());
+                    (model.name.to_string(), model.version)
+                }
+            };
             self.metrics.finished(&name, refusal.code());
             match refusal.code() {
                 Code::Internal => tracing::error!(model = name, version, "{refusal}"),
@@ -113,11 +120,12 @@ impl Scorer {
         let mut reply = self.engine.score(job).await?;
         drop(question);
         reply.timings.encode += checked;
-        let (name, version) = (reply.model.name.clone(), reply.model.version);
-        let (encode, queue) = (reply.timings.encode, reply.timings.queue);
+        let (model, timings) = (reply.model.clone(), reply.timings);
         let reply = call.reply(selection, reply, started)?;
         let total = started.elapsed();
-        self.metrics.answered(&name, version, &Answered { candidates, encode, queue, total });
+        let (encode, queue) = (timings.encode, timings.queue);
+        self.metrics.answered(&model.name, model.version, &Answered { candidates, encode, queue, total });
+        self.statistics.answered(&model, candidates, &timings, total);
         Ok(reply)
     }
 
