@@ -17,7 +17,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gatefold_engine::{ModelInfo, Registry, ScoreReply};
+use gatefold_engine::{ModelInfo, Registry, ScoreReply, VersionChoice};
 use gatefold_proto::inference as wire;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
@@ -84,7 +84,7 @@ impl Call for wire::ModelInferRequest {
         &self.id
     }
 
-    fn model(&self) -> Result<(&str, Option<u64>), FieldError> {
+    fn model(&self) -> Result<(&str, VersionChoice<'_>), FieldError> {
         Ok((&self.model_name, request::version(&self.model_version)?))
     }
 

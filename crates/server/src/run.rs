@@ -116,7 +116,8 @@ pub async fn run_with(
         stop: stopping.clone(),
     });
     let operator = Operator::new(registry.clone());
-    let inference = InferenceService::new(scorer.clone(), registry, operator.clone(), readiness.clone());
+    let inference =
+        InferenceService::new(scorer.clone(), registry.clone(), operator.clone(), readiness.clone());
     let services = (Service::new(scorer), operator, inference);
     let grpc = serve_grpc(&settings, listener, reporter, services, stopping)?;
     let mut grpc = tokio::spawn(grpc);

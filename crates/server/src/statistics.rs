@@ -115,7 +115,7 @@ impl Statistics {
             ModelState::Serving => {
                 versions.entry(model.clone()).or_default();
             }
-            ModelState::Retired => {
+            ModelState::Unloaded => {
                 versions.remove(model);
             }
             ModelState::Loading | ModelState::Draining | ModelState::Refused { .. } => {}
@@ -160,7 +160,7 @@ mod tests {
         let batches: Vec<u64> = counts.batches.iter().map(Total::count).collect();
         assert_eq!((batches[0], batches[8], batches[9]), (1, 2, 1));
         assert_eq!(batches.iter().sum::<u64>(), 4);
-        statistics.model(&model, &ModelState::Retired);
+        statistics.model(&model, &ModelState::Unloaded);
         assert!(statistics.of(&model).is_none());
     }
 }

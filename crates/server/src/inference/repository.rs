@@ -26,7 +26,7 @@ fn entry(status: &ModelStatus) -> ModelIndex {
         ModelState::Serving => ("READY", ""),
         ModelState::Loading => ("LOADING", ""),
         ModelState::Draining => ("UNLOADING", ""),
-        ModelState::Retired => ("UNAVAILABLE", "unloaded"),
+        ModelState::Unloaded => ("UNAVAILABLE", "unloaded"),
         ModelState::Refused { reason } => ("UNAVAILABLE", reason.as_str()),
     };
     ModelIndex {

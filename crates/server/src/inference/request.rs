@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use gatefold_engine::ModelInfo;
+use gatefold_engine::{ModelInfo, VersionChoice};
 use gatefold_features::{Encoder, RawBatch, RawColumn, RawValues};
 use gatefold_proto::inference::infer_parameter::ParameterChoice;
 use gatefold_proto::inference::{InferParameter, ModelInferRequest};
@@ -21,21 +21,22 @@ pub(super) const LENGTH: &str = ".length";
 /// Suffix of the optional input that says at which rows a feature's value is missing.
 pub(super) const MISSING: &str = ".missing";
 
-/// A version as the protocol writes it: empty is the one that takes the traffic which names none.
+/// A version as the protocol writes it: empty is the one that takes the traffic which names none, a
+/// number is that version, and another text is a label.
 ///
 /// # Errors
-/// A text that is no version.
-pub(super) fn version(text: &str) -> Result<Option<u64>, FieldError> {
+/// A number that no version has.
+pub(super) fn version(text: &str) -> Result<VersionChoice<'_>, FieldError> {
     if text.is_empty() {
-        return Ok(None);
+        return Ok(VersionChoice::Current);
     }
-    match text.parse() {
-        Ok(version) if version > 0 => Ok(Some(version)),
-        _ => Err(FieldError::new(
-            "model_version",
-            format!("'{text}' is no version: give a number from 1, or leave it empty"),
-        )),
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(VersionChoice::Label(text));
     }
+    let version = text
+        .parse()
+        .map_err(|_| FieldError::new("model_version", format!("'{text}' is beyond what a version can be")));
+    version.map(VersionChoice::Version)
 }
 
 /// What `request` wants to be scored.

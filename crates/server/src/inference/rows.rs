@@ -75,8 +75,8 @@ fn firsts(columns: &[Rows<'_, '_>], candidates: usize) -> Vec<u32> {
     is_first[0] = true;
     let repeated = columns.iter().filter(|rows| rows.is_request() && rows.count() == candidates);
     for rows in repeated {
-        for row in 1..candidates {
-            is_first[row] = is_first[row] || !rows.column.same(row - 1, row);
+        for (row, is_first) in is_first.iter_mut().enumerate().skip(1) {
+            *is_first = *is_first || !rows.column.same(row - 1, row);
         }
     }
     (0..candidates as u32).filter(|&row| is_first[row as usize]).collect()

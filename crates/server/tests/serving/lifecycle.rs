@@ -35,6 +35,7 @@ async fn an_empty_folder_is_waited_on() {
     eventually(async || health(&running, "").await == Ok(ServingStatus::Serving)).await;
     assert_eq!(health(&running, "demo").await, Ok(ServingStatus::Serving));
     assert_eq!(health(&running, "gatefold.ranking.v1.Ranking").await, Ok(ServingStatus::Serving));
+    assert_eq!(health(&running, "inference.GRPCInferenceService").await, Ok(ServingStatus::Serving));
     assert_eq!(health(&running, "dome").await, Err(Code::NotFound));
 }
 
@@ -143,7 +144,7 @@ async fn reflection_shows_the_api() {
         panic!("{reply:?}");
     };
     let names: Vec<&str> = services.service.iter().map(|service| service.name.as_str()).collect();
-    for name in ["gatefold.ranking.v1.Ranking", "grpc.health.v1.Health"] {
+    for name in ["gatefold.ranking.v1.Ranking", "inference.GRPCInferenceService", "grpc.health.v1.Health"] {
         assert!(names.contains(&name), "{names:?}");
     }
 }

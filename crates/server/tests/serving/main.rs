@@ -2,6 +2,7 @@
 //! of a few lines, so that every score can be worked out by hand.
 
 mod bad_requests;
+mod inference;
 mod lifecycle;
 mod operator;
 mod scoring;
