@@ -88,13 +88,7 @@ impl OrtLoader {
             else {
                 continue;
             };
-            let mut builder = self
-                .builder()
-                .and_then(|builder| {
-                    let folder = bundle.path().to_string_lossy();
-                    Ok(builder.with_config_entry(EXTERNAL_DATA_FOLDER, folder)?)
-                })
-                .map_err(setup)?;
+            let mut builder = self.builder_with_folder(bundle.path()).map_err(setup)?;
             let session =
                 builder.commit_from_memory(&pruned.model).map_err(|error| not_onnx(error.to_string()))?;
             let sources = bind::inputs(&file, &session, bundle, graph, true)?;
@@ -102,6 +96,11 @@ impl OrtLoader {
         }
         bounds.push(whole);
         Ok(OrtBackend { bounds, names })
+    }
+
+    /// For a graph that is not read from a file: its external data lies in `folder`.
+    pub(crate) fn builder_with_folder(&self, folder: &Path) -> Result<SessionBuilder, ort::Error> {
+        Ok(self.builder()?.with_config_entry(EXTERNAL_DATA_FOLDER, folder.to_string_lossy())?)
     }
 
     fn builder(&self) -> Result<SessionBuilder, ort::Error> {

@@ -62,6 +62,9 @@ pub enum OrtError {
     /// The runtime refuses an option.
     #[error("ONNX Runtime cannot be set up: {0}")]
     Setup(String),
+    /// A graph beside any bundle failed to run.
+    #[error("running the graph failed: {0}")]
+    Run(String),
     /// The bundle has no user-once graph.
     #[error("{} has no user-once graph: use the plain one, or publish the model again", bundle.display())]
     NoUserOnce {

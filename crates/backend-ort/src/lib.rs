@@ -15,9 +15,11 @@
 mod backend;
 mod bind;
 mod error;
+mod graph;
 mod library;
 mod prune;
 
 pub use backend::{OrtBackend, OrtLoader, OrtSettings};
 pub use error::OrtError;
+pub use graph::{OpenGraph, Tensor, Values};
 pub use library::{LIBRARY_FILE, ONNX_RUNTIME_VERSION, find_library};

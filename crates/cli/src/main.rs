@@ -5,6 +5,7 @@
 //! wrong usage, 130 for a training that was interrupted. Data goes to stdout, everything else to
 //! stderr.
 
+mod bundle;
 mod bundles;
 mod compare;
 mod console;
@@ -61,6 +62,7 @@ enum Command {
     Score(score::Args),
     Evaluate(evaluate::Args),
     Compare(compare::Args),
+    Bundle(bundle::Args),
 }
 
 fn main() -> ExitCode {
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Command::Score(args) => score::run(args, &console),
         Command::Evaluate(args) => evaluate::run(args, &console),
         Command::Compare(args) => compare::run(args, &console),
+        Command::Bundle(args) => bundle::run(args, &console),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -89,6 +89,23 @@ pub enum EncodeError {
         /// The value.
         value: f64,
     },
+    /// A given code that the model does not have.
+    #[error(
+        "feature '{feature}' ({} side), row {row}: {value} is no code of the model, which are 0 to {}; \
+         send null where the value is missing", side.name(), codes - 1
+    )]
+    NoSuchCode {
+        /// Feature.
+        feature: String,
+        /// Its side.
+        side: Side,
+        /// Row.
+        row: usize,
+        /// The value.
+        value: i64,
+        /// Number of codes.
+        codes: u32,
+    },
     /// A sequence beyond the feature's limit.
     #[error(
         "feature '{feature}' ({} side), row {row}: {found} elements, at most {limit} are accepted; \

@@ -89,11 +89,15 @@ const FEATURES: &str = r#"
 "#;
 
 fn features() -> Vec<Feature> {
+    parsed(FEATURES)
+}
+
+fn parsed(text: &str) -> Vec<Feature> {
     #[derive(serde::Deserialize)]
     struct Features {
         feature: Vec<Feature>,
     }
-    from_toml::<Features>(FEATURES, "test").unwrap().feature
+    from_toml::<Features>(text, "test").unwrap().feature
 }
 
 fn ints(values: &[i64]) -> RawColumn<'static> {
@@ -436,4 +440,47 @@ fn shared_tables_must_agree() {
     features[5].encoder = gatefold_schema::Encoder::Vocab { min_count: 9, oov_buckets: 1 };
     let error = Fitter::new(&features).unwrap_err().to_string();
     assert!(error.starts_with("features 'likes' and 'category' share the table 'category'"), "{error}");
+}
+
+#[test]
+fn given_codes_pass_through_and_others_are_refused() {
+    let features = parsed(
+        r#"
+        [[feature]]
+        name = "ad"
+        side = "item"
+        kind = "categorical"
+        type = "int"
+        encoder = { kind = "given", codes = 5, missing = 4 }
+        [[feature]]
+        name = "seen"
+        side = "user"
+        kind = "sequence"
+        type = "int"
+        max_len = 3
+        encoder = { kind = "given", codes = 9, padding = 8 }
+        "#,
+    );
+    gatefold_schema::feature::check_features(&features).unwrap();
+    let encoder = Encoder::new(Fitter::new(&features).unwrap().finish()).unwrap();
+    let encode = |ads: &str, seen: &str, strictness| {
+        let text = format!(r#"{{"user": {{"seen": {seen}}}, "items": {{"ad": {ads}}}}}"#);
+        let request: JsonRequest = serde_json::from_str(&text).unwrap();
+        let requests = [request];
+        let raw = RawBatch::from_json(&requests, encoder.set()).unwrap();
+        encoder.encode(&raw, strictness).map(|batch| batch.columns)
+    };
+    let codes = |width, data: &[i32]| FeatureColumn::Codes { width, data: data.to_vec() };
+    assert_eq!(
+        encode("[0, 3, null]", "[7, 0]", Strictness::Refuse).unwrap(),
+        [codes(1, &[0, 3, 4]), codes(3, &[7, 0, 8])]
+    );
+    let refused = encode("[0, 5]", "[]", Strictness::Refuse).unwrap_err().to_string();
+    assert!(refused.contains("feature 'ad' (item side), row 1: 5 is no code"), "{refused}");
+    let refused = encode("[0]", "[1, -1]", Strictness::Refuse).unwrap_err().to_string();
+    assert!(refused.contains("feature 'seen' (user side), row 0: -1 is no code"), "{refused}");
+    assert_eq!(
+        encode("[9, 1]", "[99]", Strictness::Lenient).unwrap(),
+        [codes(1, &[4, 1]), codes(3, &[0, 8, 8])]
+    );
 }

@@ -24,6 +24,7 @@ mod error;
 mod export;
 mod external;
 mod fold;
+pub mod foreign;
 mod ops;
 mod read;
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{FIRST_VALUE_CODE, strict::ConfigError};
+pub(crate) use check::check_embeddings;
 pub use check::check_features;
 
 /// Where a feature's value comes from.
@@ -125,6 +126,18 @@ pub enum Encoder {
     Bucketize {
         /// Strictly ascending edges.
         edges: Vec<f64>,
+    },
+    /// The values are codes already, as a model that came from elsewhere was trained on: whole numbers
+    /// of at least 0 and below `codes`. Others are refused. Only the map of an import declares it.
+    Given {
+        /// Number of codes: the rows of the model's embedding table.
+        codes: u32,
+        /// The code of a value that is absent.
+        #[serde(default)]
+        missing: u32,
+        /// The code that fills a sequence up.
+        #[serde(default)]
+        padding: u32,
     },
     /// `(x − mean) / standard deviation`, both fitted on the training split; missing is 0.
     Standardize,
@@ -253,6 +266,9 @@ impl FittedFeature {
     /// `None` for numeric features.
     pub fn code_count(&self) -> Option<usize> {
         let values = match (&self.feature.encoder, &self.state) {
+            (Encoder::Given { codes, .. }, _) => {
+                return self.feature.is_coded().then_some(*codes as usize);
+            }
             (Encoder::Vocab { oov_buckets, .. }, EncoderState::Vocab { size }) => {
                 *oov_buckets as usize + size
             }

@@ -12,6 +12,7 @@
 //! - [`recipe`]: the TOML file a person writes.
 //! - [`manifest`]: the JSON files that describe sample shards and model bundles.
 //! - [`checkpoint`]: the JSON file that describes an unfinished training.
+//! - [`import_map`]: the TOML file that says what the inputs and outputs of a foreign graph are.
 //! - [`request`]: one request's raw feature values as JSON.
 //! - [`strict`]: parsing that refuses unknown keys, naming the line and the nearest known key.
 
@@ -19,6 +20,7 @@ pub mod calibration;
 pub mod checkpoint;
 pub mod feature;
 pub mod gates;
+pub mod import_map;
 pub mod manifest;
 pub mod recipe;
 pub mod request;
@@ -32,6 +34,7 @@ pub use feature::{
     Vocabulary, VocabularyValues,
 };
 pub use gates::{CapturedExpert, ExpertWeight, GateFigures, GateReport, LayerFigures};
+pub use import_map::{GoldenConfig, ImportMap, MappedFeature, MappedTask};
 pub use manifest::{
     BundleManifest, FileEntry, Golden, GoldenRequest, GraphFile, GraphInput, OutputInfo, SampleManifest,
     ShardInfo, SplitInfo,

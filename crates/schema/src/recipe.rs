@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     calibration::check_methods,
-    feature::{Feature, check_features},
+    feature::{Feature, check_embeddings, check_features},
     strict::{ConfigError, from_toml},
     task::{Derived, Task, check_tasks},
 };
@@ -64,6 +64,7 @@ impl Recipe {
             return Err(ConfigError::new("no feature is declared: add at least one [[feature]]".into()));
         }
         check_features(&self.features)?;
+        check_embeddings(&self.features)?;
         check_tasks(&self.tasks, &self.derived)?;
         self.model.check(&self.tasks)?;
         check_methods(&self.train.calibrate, &self.tasks, &self.model)?;

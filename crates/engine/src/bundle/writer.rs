@@ -32,6 +32,8 @@ pub struct BundleWriter {
     temporary: PathBuf,
     _lock: File,
     files: BTreeMap<String, FileEntry>,
+    /// The version asked for; the next free one where `None`.
+    version: Option<u64>,
 }
 
 impl BundleWriter {
@@ -60,12 +62,31 @@ impl BundleWriter {
         let lock = File::open(&temporary).map_err(failed)?;
         // Where the file system has no locks, a folder left behind is not cleaned up; no more.
         let _ = lock.try_lock();
-        Ok(BundleWriter { model_folder, name, temporary, _lock: lock, files: BTreeMap::new() })
+        Ok(BundleWriter { model_folder, name, temporary, _lock: lock, files: BTreeMap::new(), version: None })
     }
 
     /// The model's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The folder that holds what was written so far, so that it can be tried before it is published.
+    pub fn folder(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Asks for a version instead of the next free one.
+    ///
+    /// # Errors
+    /// When the model has that version already.
+    pub fn set_version(&mut self, version: u64) -> Result<(), BundleError> {
+        self.version = Some(version);
+        if versions(&self.model_folder)?.contains(&version) { Err(self.taken(version)) } else { Ok(()) }
+    }
+
+    fn taken(&self, version: u64) -> BundleError {
+        let reason = "this version is there already; ask for another one, or for none to get the next";
+        BundleError::invalid(&self.model_folder.join(version.to_string()), reason)
     }
 
     /// Writes one file; `name` is plain, or one folder and a name.
@@ -121,7 +142,7 @@ impl BundleWriter {
     }
 
     /// Writes the manifest, opens the bundle as a reader would, lets `verify` judge it, and gives
-    /// it the next free version.
+    /// it the next free version, or the one asked for.
     ///
     /// Format, name, version and files of `manifest` are filled in here. Until the bundle is
     /// published `verify` sees it in its temporary folder.
@@ -137,7 +158,10 @@ impl BundleWriter {
         manifest.format = gatefold_schema::manifest::BUNDLE_FORMAT;
         manifest.name.clone_from(&self.name);
         manifest.files.clone_from(&self.files);
-        manifest.version = self.next_version()?;
+        manifest.version = match self.version {
+            Some(version) => version,
+            None => self.next_version()?,
+        };
         self.write_manifest(&manifest)?;
         let mut bundle = Bundle::open(&self.temporary)?;
         verify(&bundle).map_err(BundleError::Refused)?;
@@ -145,6 +169,9 @@ impl BundleWriter {
             let target = self.model_folder.join(manifest.version.to_string());
             match fs::rename(&self.temporary, &target) {
                 Ok(()) => break target,
+                Err(_) if target.exists() && self.version.is_some() => {
+                    return Err(self.taken(manifest.version));
+                }
                 // Another writer took this version in the meantime.
                 Err(_) if target.exists() => {
                     manifest.version = self.next_version()?;

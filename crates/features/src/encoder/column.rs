@@ -21,7 +21,12 @@ pub(super) fn encode_into_column(
     strictness: Strictness,
     encoded: &mut FeatureColumn,
 ) -> Result<(), EncodeError> {
-    let target = Target { feature, missing: column.missing.as_deref(), strictness };
+    let (missing_code, padding_code) = match transform {
+        Transform::Given { missing, padding, .. } => (*missing as i32, *padding as i32),
+        _ => (MISSING_CODE, PADDING_CODE),
+    };
+    let missing = column.missing.as_deref();
+    let target = Target { feature, missing, strictness, missing_code, padding_code };
     match transform {
         Transform::Number(scaling) => {
             let data = numbers_of(encoded);
@@ -66,12 +71,24 @@ fn numbers_of(column: &mut FeatureColumn) -> &mut Vec<f32> {
     }
 }
 
+/// Stands for a value that is no code of the model.
+const NO_CODE: i32 = -1;
+
+fn given_code(value: i64, codes: u32) -> i32 {
+    i32::try_from(value)
+        .ok()
+        .filter(|code| (0..i64::from(codes)).contains(&i64::from(*code)))
+        .unwrap_or(NO_CODE)
+}
+
 /// A column being encoded.
 #[derive(Clone, Copy)]
 struct Target<'a> {
     feature: &'a Feature,
     missing: Option<&'a [bool]>,
     strictness: Strictness,
+    missing_code: i32,
+    padding_code: i32,
 }
 
 impl Target<'_> {
@@ -98,6 +115,10 @@ impl Target<'_> {
             {
                 self.fill(values, data, |value| bucket_code(hash_text(value, *seed), *buckets));
             }
+            (RawValues::Ints(values), Transform::Given { codes, .. }) => {
+                self.fill(values, data, |value| given_code(value, *codes));
+                self.check_given(data, *codes, |row, _| values[row])?;
+            }
             (RawValues::Ints(values), Transform::Bucketize { edges }) => {
                 self.fill(values, data, |value| edge_code(edges, value as f64));
             }
@@ -121,7 +142,7 @@ impl Target<'_> {
                 values
                     .iter()
                     .zip(mask)
-                    .map(|(&value, &missing)| if missing { MISSING_CODE } else { code(value) }),
+                    .map(|(&value, &missing)| if missing { self.missing_code } else { code(value) }),
             ),
         }
     }
@@ -151,8 +172,32 @@ impl Target<'_> {
             {
                 self.fill_lists(values, offsets, data, |value| bucket_code(hash_text(value, *seed), *buckets))
             }
+            (RawValues::IntLists { values, offsets }, Transform::Given { codes, .. }) => {
+                self.fill_lists(values, offsets, data, |value| given_code(value, *codes))?;
+                self.check_given(data, *codes, |row, element| values[offsets[row] as usize + element])
+            }
             _ => Err(self.wrong_type(values)),
         }
+    }
+
+    /// Puts the missing code for values that are no code of the model ([`NO_CODE`] in `data`), or refuses
+    /// the first; `value_at` gives the value at a row and a position in it.
+    fn check_given(
+        &self,
+        data: &mut [i32],
+        codes: u32,
+        value_at: impl Fn(usize, usize) -> i64,
+    ) -> Result<(), EncodeError> {
+        let width = self.feature.width();
+        for (index, code) in data.iter_mut().enumerate().filter(|(_, code)| **code == NO_CODE) {
+            if self.strictness == Strictness::Refuse {
+                let (feature, side) = (self.feature.name.clone(), self.feature.side);
+                let (row, value) = (index / width, value_at(index / width, index % width));
+                return Err(EncodeError::NoSuchCode { feature, side, row, value, codes });
+            }
+            *code = self.missing_code;
+        }
+        Ok(())
     }
 
     fn fill_lists<V: Copy>(
@@ -168,7 +213,7 @@ impl Target<'_> {
             let (start, end) = (bounds[0] as usize, bounds[1] as usize);
             let first = data.len();
             if self.is_missing(row) {
-                data.push(MISSING_CODE);
+                data.push(self.missing_code);
             } else {
                 let elements = values.get(start..end).ok_or_else(|| EncodeError::BadOffsets {
                     feature: self.feature.name.clone(),
@@ -188,7 +233,7 @@ impl Target<'_> {
                 }
                 data.extend(elements.iter().take(width).map(|&value| code(value)));
             }
-            data.resize(first + width, PADDING_CODE);
+            data.resize(first + width, self.padding_code);
         }
         Ok(())
     }

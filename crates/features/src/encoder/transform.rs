@@ -21,6 +21,7 @@ pub(super) enum Transform {
     TextVocabulary { lookup: Arc<TextLookup>, buckets: u32 },
     Hash { buckets: u32, seed: u32 },
     Bucketize { edges: Vec<f64> },
+    Given { codes: u32, missing: u32, padding: u32 },
     Number(Scaling),
 }
 
@@ -146,6 +147,9 @@ impl Transform {
             }
             (Encoding::Bucketize { edges }, EncoderState::Stateless) => {
                 Transform::Bucketize { edges: edges.clone() }
+            }
+            (Encoding::Given { codes, missing, padding }, EncoderState::Stateless) => {
+                Transform::Given { codes: *codes, missing: *missing, padding: *padding }
             }
             (Encoding::Standardize, EncoderState::Standardize { mean, std }) if *std > 0.0 => {
                 Transform::Number(Scaling::Standardize { mean: *mean, std: *std })

@@ -23,21 +23,21 @@ pub fn check_features(features: &[Feature]) -> Result<(), ConfigError> {
         }
         let coded_encoder = matches!(
             feature.encoder,
-            Encoder::Vocab { .. } | Encoder::Hash { .. } | Encoder::Bucketize { .. }
+            Encoder::Vocab { .. } | Encoder::Hash { .. } | Encoder::Bucketize { .. } | Encoder::Given { .. }
         );
         if feature.is_coded() != coded_encoder {
             return fail(if feature.is_coded() {
-                "a categorical or sequence feature needs the encoder vocab, hash or bucketize".into()
+                "a categorical or sequence feature needs the encoder vocab, hash or bucketize, or given where \
+                 an imported model takes the codes themselves"
+                    .into()
             } else {
                 "a numeric feature needs the encoder standardize, min-max, log1p or none; to embed \
                  a number use kind = \"categorical\" with bucketize"
                     .into()
             });
         }
-        match (feature.is_coded(), feature.embedding) {
-            (true, None | Some(0)) => return fail("add embedding = <width>, such as 16".into()),
-            (false, Some(_)) => return fail("a numeric feature has no embedding; remove it".into()),
-            _ => {}
+        if !feature.is_coded() && feature.embedding.is_some() {
+            return fail("a numeric feature has no embedding; remove it".into());
         }
         match (feature.kind, feature.max_len) {
             (Kind::Sequence, None | Some(0)) => return fail("add max_len = <length>".into()),
@@ -61,6 +61,16 @@ pub fn check_features(features: &[Feature]) -> Result<(), ConfigError> {
             {
                 return fail("edges must be finite and strictly ascending, at least one".into());
             }
+            Encoder::Given { codes, missing, padding } => {
+                if feature.value_type != ValueType::Int {
+                    return fail("given codes are of type = \"int\"".into());
+                }
+                if let Some((word, code)) =
+                    [("missing", missing), ("padding", padding)].into_iter().find(|(_, code)| *code >= codes)
+                {
+                    return fail(format!("{word} = {code} must be below codes = {codes}"));
+                }
+            }
             Encoder::Hash { buckets: 0, .. } => return fail("buckets must be at least 1".into()),
             Encoder::Vocab { oov_buckets: 0, .. } => {
                 return fail("oov_buckets must be at least 1".into());
@@ -68,7 +78,7 @@ pub fn check_features(features: &[Feature]) -> Result<(), ConfigError> {
             _ => {}
         }
         if feature.kind == Kind::Sequence && matches!(feature.encoder, Encoder::Bucketize { .. }) {
-            return fail("a sequence takes the encoder vocab or hash".into());
+            return fail("a sequence takes the encoder vocab, hash or given".into());
         }
         if let Some(table) = &feature.table
             && (table.is_empty() || !table.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
@@ -76,6 +86,24 @@ pub fn check_features(features: &[Feature]) -> Result<(), ConfigError> {
             return fail(format!("table '{table}': a name is made of ASCII letters, digits and '_'"));
         }
         check_pooling(feature, features).or_else(fail)?;
+    }
+    Ok(())
+}
+
+/// Checks what a model that Gatefold trains needs of its features beyond their encoding: codes have an
+/// embedding, and come from an encoder.
+///
+/// # Errors
+/// As [`check_features`].
+pub(crate) fn check_embeddings(features: &[Feature]) -> Result<(), ConfigError> {
+    for feature in features.iter().filter(|feature| feature.is_coded()) {
+        let fail = |text: &str| Err(ConfigError::new(format!("feature '{}': {text}", feature.name)));
+        if matches!(feature.embedding, None | Some(0)) {
+            return fail("add embedding = <width>, such as 16");
+        }
+        if matches!(feature.encoder, Encoder::Given { .. }) {
+            return fail("given codes belong to an imported model; use vocab or hash");
+        }
     }
     Ok(())
 }

@@ -1,0 +1,27 @@
+//! `gatefold bundle`: what is done with model bundles beside training, serving and scoring.
+
+mod golden;
+mod import;
+mod tensors;
+
+use anyhow::Result;
+
+use crate::console::Console;
+
+/// Make model bundles of models from elsewhere.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Command {
+    Import(import::Args),
+}
+
+pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
+    match args.command {
+        Command::Import(args) => import::run(args, console),
+    }
+}

@@ -1,0 +1,284 @@
+//! `gatefold bundle import`: a bundle of an ONNX model that another program wrote.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use gatefold_backend_ort::{OpenGraph, OrtLoader};
+use gatefold_engine::{BackendLoader as _, Bundle, BundleWriter, GOLDEN_TOLERANCE, GraphForm, golden};
+use gatefold_features::{Encoder, FeatureBatch, RawBatch, Strictness};
+use gatefold_onnx::{ExternalWeights, foreign::ForeignModel};
+use gatefold_schema::{
+    BundleManifest, EncoderSet, EncoderState, FittedFeature, Golden, GoldenRequest, GraphFile, GraphInput,
+    ImportMap, JsonRequest, Level, Loss, OutputInfo, Vocabulary, VocabularyValues, strict, task,
+};
+use serde_json::json;
+
+use super::{golden as requests, tensors};
+use crate::{bundles, console::Console};
+
+const PLAIN_FILE: &str = "model.onnx";
+const WEIGHTS_FILE: &str = "weights.bin";
+
+/// Make a bundle of an ONNX model that another program wrote.
+///
+/// The map says which inputs and outputs of the graph are which features and tasks; --suggest prints
+/// one to begin with. The model is run on golden requests before the bundle appears.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  gatefold bundle import model.onnx --suggest > map.toml\n  \
+                        gatefold bundle import model.onnx --map map.toml --out work/models")]
+pub(crate) struct Args {
+    /// The model; files that hold its tensors are taken along.
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// What its inputs and outputs are (TOML).
+    #[arg(long, value_name = "FILE", required_unless_present = "suggest")]
+    map: Option<PathBuf>,
+    /// Folder of models; the bundle becomes the next version of the model that the map names.
+    #[arg(long, value_name = "DIR", required_unless_present = "suggest")]
+    out: Option<PathBuf>,
+    /// Print a map to begin with instead, made from what the graph shows of itself.
+    #[arg(long, conflicts_with_all = ["map", "out"])]
+    suggest: bool,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
+    let model = ForeignModel::open(&args.model)?;
+    let (Some(map), Some(out)) = (&args.map, &args.out) else {
+        let name = args.model.file_stem().map(|name| name.to_string_lossy().replace(['.', ' '], "_"));
+        return console.print(&model.suggest(&name.unwrap_or_default())?);
+    };
+    let text =
+        std::fs::read_to_string(map).with_context(|| format!("cannot read the map {}", map.display()))?;
+    let map_folder = map.parent().unwrap_or(Path::new(""));
+    let map = ImportMap::parse(&text, &map.display().to_string())?;
+    let encoder = Encoder::new(encoders(&map, map_folder)?)?;
+    let failed = || format!("cannot import {}", args.model.display());
+
+    let mut weights = ExternalWeights::new(WEIGHTS_FILE);
+    let plain = model.adapt(&map, &mut weights).with_context(failed)?;
+    let loader = bundles::loader()?;
+    let mut writer = BundleWriter::create(out.join(&map.name))?;
+    if let Some(version) = map.version {
+        writer.set_version(version)?;
+    }
+    writer.write(PLAIN_FILE, &plain)?;
+    take_along(&model, &mut writer).with_context(failed)?;
+    if !weights.is_empty() {
+        writer.write_with(WEIGHTS_FILE, |file| weights.write_to(file))?;
+    }
+    for vocabulary in encoder.set().vocabularies.values() {
+        writer.write_vocabulary(vocabulary)?;
+    }
+    let trial = Trial { map: &map, encoder: &encoder };
+    let mut graph = loader.open_graph(&plain, writer.folder()).with_context(failed)?;
+    let golden = trial.golden(&mut graph, requests::requests(&map.golden, map_folder, encoder.set())?)?;
+    drop(graph);
+    writer.write_golden(&golden)?;
+    let manifest = manifest(&map, &encoder, &model);
+    let bundle =
+        writer.publish(manifest, |bundle| replay(bundle, &loader).map_err(|error| format!("{error:#}")))?;
+    report(&bundle, args.json, console)
+}
+
+/// Replays the golden requests as a server will before it takes traffic.
+fn replay(bundle: &Bundle, loader: &OrtLoader) -> Result<()> {
+    for form in [GraphForm::Plain, GraphForm::UserOnce] {
+        if bundle.graph(form).is_some() {
+            golden::check(bundle, loader.open(bundle, form)?.as_mut())?;
+        }
+    }
+    Ok(())
+}
+
+/// The encoders of the map, with vocabularies read from the files that it names.
+fn encoders(map: &ImportMap, folder: &Path) -> Result<EncoderSet> {
+    let features = map.features();
+    let mut vocabularies: BTreeMap<String, Vocabulary> = BTreeMap::new();
+    for (feature, mapped) in features.iter().zip(&map.features) {
+        let Some(file) = &mapped.vocabulary else { continue };
+        let path = folder.join(file);
+        let text = std::fs::read(&path)
+            .with_context(|| format!("feature '{}': cannot read {}", feature.name, path.display()))?;
+        let origin = path.display().to_string();
+        let values = match feature.value_type {
+            gatefold_schema::ValueType::Text => VocabularyValues::Text(strict::from_json(&text, &origin)?),
+            _ => VocabularyValues::Int(strict::from_json(&text, &origin)?),
+        };
+        let table = feature.table_name().to_owned();
+        let vocabulary = Vocabulary { table: table.clone(), values };
+        if let Some(other) = vocabularies.insert(table.clone(), vocabulary.clone()) {
+            ensure!(
+                other == vocabulary,
+                "feature '{}': table '{table}' has another vocabulary already; name one file, once",
+                feature.name
+            );
+        }
+    }
+    let mut fitted = Vec::new();
+    for (feature, mapped) in features.into_iter().zip(&map.features) {
+        let state = match (&feature.encoder, &mapped.state) {
+            (gatefold_schema::Encoder::Vocab { .. }, _) => {
+                let vocabulary = vocabularies.get(feature.table_name()).with_context(|| {
+                    format!(
+                        "feature '{}': add vocabulary = \"<file>\", a JSON list of its values",
+                        feature.name
+                    )
+                })?;
+                EncoderState::Vocab { size: vocabulary.values.len() }
+            }
+            (_, Some(state)) => state.clone(),
+            (_, None) => EncoderState::Stateless,
+        };
+        fitted.push(FittedFeature { feature, state });
+    }
+    Ok(EncoderSet { features: fitted, vocabularies })
+}
+
+/// Copies the files that hold the model's tensors into the bundle.
+fn take_along(model: &ForeignModel, writer: &mut BundleWriter) -> Result<()> {
+    let folder = model.path().parent().unwrap_or(Path::new(""));
+    for name in model.external_files()? {
+        let path = folder.join(&name);
+        let mut file = File::open(&path)
+            .with_context(|| format!("cannot read {}, where tensors of the model stand", path.display()))?;
+        writer.write_with(&name, |bundled| std::io::copy(&mut file, bundled).map(drop))?;
+    }
+    Ok(())
+}
+
+/// Runs the model before there is a bundle.
+struct Trial<'a> {
+    map: &'a ImportMap,
+    encoder: &'a Encoder,
+}
+
+impl Trial<'_> {
+    fn encode(&self, requests: &[JsonRequest]) -> Result<FeatureBatch> {
+        let raw = RawBatch::from_json(requests, self.encoder.set())?;
+        Ok(self.encoder.encode(&raw, Strictness::Refuse)?)
+    }
+
+    /// The requests with the scores that the graph gives them, which must be those that came with them,
+    /// and probabilities where the task's loss says so.
+    fn golden(&self, graph: &mut OpenGraph, given: Vec<requests::Given>) -> Result<Golden> {
+        let outputs: Vec<OutputInfo> = task::outputs(&self.map.tasks(), &self.map.derived);
+        let names: Vec<String> = outputs.iter().map(|output| output.name.clone()).collect();
+        let mut golden = Golden::default();
+        for (index, entry) in given.into_iter().enumerate() {
+            let request = format!("golden request {index}");
+            let batch = self.encode(std::slice::from_ref(&entry.request)).context(request.clone())?;
+            let inputs = tensors::inputs(&self.encoder.set().features, &batch, GraphForm::Plain);
+            let scores = tensors::scores(graph, &inputs, batch.candidates, &names).with_context(|| {
+                format!(
+                    "the graph failed on {request}: is the number of codes of every feature that of its table?"
+                )
+            })?;
+            for (name, found) in names.iter().zip(&scores) {
+                self.judge(name, found, entry.scores.get(name), &request)?;
+            }
+            if let Some(unknown) = entry.scores.keys().find(|name| !names.contains(name)) {
+                bail!(
+                    "{request} has scores of '{unknown}', which is no output; those are: {}",
+                    names.join(", ")
+                );
+            }
+            let scores = names.iter().cloned().zip(scores).collect();
+            golden.requests.push(GoldenRequest { request: entry.request, scores });
+        }
+        Ok(golden)
+    }
+
+    /// Scores must be finite, probabilities where they are said to be, and those that were given.
+    fn judge(&self, name: &str, found: &[f32], given: Option<&Vec<f32>>, request: &str) -> Result<()> {
+        let number = self.map.tasks.iter().any(|task| task.name == name && task.loss == Loss::SquaredError);
+        for (candidate, score) in found.iter().enumerate() {
+            let place = format!("{request}, candidate {candidate}: {name} is {score}");
+            ensure!(score.is_finite(), "{place}: the model gives no number for it");
+            ensure!(
+                number || (-GOLDEN_TOLERANCE..=1.0 + GOLDEN_TOLERANCE).contains(score),
+                "{place}, no probability: set sigmoid = true where the graph gives a logit, or loss = \
+                 \"squared-error\" where it gives any number"
+            );
+            if let Some(given) = given {
+                let expected = given.get(candidate).copied();
+                let near = expected.is_some_and(|expected| (expected - score).abs() <= GOLDEN_TOLERANCE);
+                ensure!(
+                    near && given.len() == found.len(),
+                    "{place}, expected {expected:?} (within {GOLDEN_TOLERANCE}): are the features mapped to the \
+                     right inputs and columns, with the values that the model was trained on?"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The manifest, without what the writer fills in.
+fn manifest(map: &ImportMap, encoder: &Encoder, model: &ForeignModel) -> BundleManifest {
+    let set = encoder.set();
+    let tables: BTreeSet<&String> = set.vocabularies.keys().collect();
+    let input = |fitted: &FittedFeature| GraphInput {
+        name: fitted.feature.name.clone(),
+        feature: fitted.feature.name.clone(),
+        level: Level::Candidate,
+    };
+    let source = model.path().file_name().map(|name| name.to_string_lossy().into_owned());
+    let provenance = [
+        ("imported from", source.unwrap_or_default()),
+        ("producer", model.producer()),
+        ("program", format!("gatefold {}", env!("CARGO_PKG_VERSION"))),
+    ];
+    BundleManifest {
+        format: 0,
+        name: String::new(),
+        version: 0,
+        model: None,
+        fingerprint: encoder.fingerprint().to_owned(),
+        features: set.features.clone(),
+        vocabularies: tables.into_iter().cloned().collect(),
+        tasks: map.tasks(),
+        derived: map.derived.clone(),
+        outputs: task::outputs(&map.tasks(), &map.derived),
+        plain: GraphFile {
+            file: PLAIN_FILE.to_owned(),
+            inputs: set.features.iter().map(input).collect(),
+            request_of: None,
+        },
+        user_once: None,
+        metrics: BTreeMap::new(),
+        calibrations: Vec::new(),
+        gates: None,
+        provenance: provenance.map(|(key, value)| (key.to_owned(), value)).into(),
+        files: BTreeMap::new(),
+    }
+}
+
+fn report(bundle: &Bundle, as_json: bool, console: &Console) -> Result<()> {
+    let manifest = bundle.manifest();
+    let outputs: Vec<&str> = manifest.outputs.iter().map(|output| output.name.as_str()).collect();
+    let golden = bundle.golden();
+    let candidates: usize = golden.requests.iter().map(|entry| entry.request.candidates()).sum();
+    if as_json {
+        return console.print_json(&json!({
+            "bundle": bundle.path(),
+            "name": manifest.name,
+            "version": manifest.version,
+            "features": manifest.features.len(),
+            "outputs": outputs,
+        }));
+    }
+    console.print(&format!(
+        "{} features, outputs {}; {} golden requests with {candidates} candidates\n{}",
+        manifest.features.len(),
+        outputs.join(", "),
+        golden.requests.len(),
+        bundle.path().display()
+    ))
+}
