@@ -191,7 +191,7 @@ fn a_server_refuses_a_bad_bundle_and_keeps_the_good_one() {
     ]);
     assert_eq!(reply["version"], 1, "the old version stays");
     let models = |arguments: &[&str]| {
-        let asked = [&["models"], arguments, &["--server", &server.url, "--json"]].concat();
+        let asked = [&["models"], arguments, &["--server", &server.url]].concat();
         gatefold_tests::run_json(&asked)["versions"].clone()
     };
     let listed = models(&["list", "mmoe"]);

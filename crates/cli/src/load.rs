@@ -67,6 +67,9 @@ pub(crate) struct Args {
     /// Outputs to ask for; all unless given
     #[arg(long = "output", value_name = "NAME")]
     outputs: Vec<String>,
+    /// Priority of the requests, 0 to 9: the higher goes first in the queue
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    priority: u32,
     /// Seed of the starting times
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -127,6 +130,7 @@ async fn prepare(args: &Args) -> anyhow::Result<(Vec<Prepared>, Vec<Connection>)
     for example in &examples {
         let mut request = client::score_request(example, &model).context(path.clone())?;
         request.version = args.version;
+        request.priority = args.priority;
         request.outputs.clone_from(&args.outputs);
         let candidates = args.candidates.unwrap_or_else(|| example.candidates());
         if args.candidates.is_some() {

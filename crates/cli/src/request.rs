@@ -52,6 +52,9 @@ pub(crate) struct Args {
     /// Output that --top-k ranks by; may be left out with a single --output
     #[arg(long, value_name = "NAME", default_value = "")]
     top_k_by: String,
+    /// Priority, 0 to 9: the higher goes first in the queue
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    priority: u32,
     /// Seconds to wait for the answer
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
     timeout: f64,
@@ -93,6 +96,7 @@ pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<()> {
     request.label.clone_from(&args.label);
     request.outputs.clone_from(&args.outputs);
     request.top_k = args.top_k;
+    request.priority = args.priority;
     request.top_k_by.clone_from(&args.top_k_by);
     let mut request = tonic::Request::new(request);
     request.set_timeout(Duration::from_secs_f64(args.timeout));

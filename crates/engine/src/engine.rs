@@ -339,7 +339,7 @@ fn info(versions: &Versions, served: &Arc<Served>, scheduler: &Scheduler) -> Mod
         current,
         labels: versions.labels_of(model.version),
         since: served.since,
-        waiting_rows: scheduler.waiting_rows(served.lane),
+        waiting_rows: scheduler.waiting_rows(served.lane, 0),
         model,
     }
 }

@@ -18,6 +18,8 @@
 //! - Workers *pull*: a batch is formed at the moment a worker is free, so batches grow with load
 //!   and a lone request never waits for company (unless a delay is set).
 //! - All models share one set of worker threads, and take turns by rows served.
+//! - A job of a higher priority goes first in its model's queue, and displaces lower ones where it is
+//!   full.
 //! - A failing batch answers its own requests; one bad request does not fail its neighbours.
 //!
 //! [`BatchScorer`] runs the same encoder and the same backends over a long table, for batch jobs.
@@ -44,5 +46,6 @@ pub use engine::{Drained, Engine, LoadError, ModelInfo, Prepared, Routes, STABLE
 pub use golden::{GOLDEN_TOLERANCE, GoldenError, GoldenReport};
 pub use observer::{BatchEvent, NoObserver, Observer};
 pub use registry::{ModelState, ModelStatus, Registry, RegistryError, Rollback};
+pub use scheduler::{HIGHEST_PRIORITY, PRIORITY_LEAD};
 pub use score::{Features, ModelVersion, ScoreError, ScoreJob, ScoreReply, Timings, VersionChoice};
 pub use settings::{EngineSettings, RegistrySettings, SettingsError, VersionPolicy};

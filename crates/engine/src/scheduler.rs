@@ -6,10 +6,15 @@
 //! served least goes first, and one that comes back from idle starts level with the others), so a
 //! flooded model cannot starve a quiet one.
 //!
+//! Within a lane entries leave in the order of arrival, but each level of [priority](Entry::priority)
+//! counts as [`PRIORITY_LEAD`] of waiting done before. So a higher priority goes first, and nobody
+//! starves: what has waited longer than the lead is not overtaken any more. Where the queue is full,
+//! an entry displaces what waits with lower priority, last in the order first.
+//!
 //! Nothing here blocks, sleeps or looks at a clock, so its tests need no time to pass.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,6 +23,11 @@ use gatefold_features::FeatureBatch;
 use tokio::sync::oneshot;
 
 use crate::{Backend, ScoreError, engine::Instance};
+
+/// The highest priority of a job; 0 is the lowest.
+pub const HIGHEST_PRIORITY: u8 = 9;
+/// How much earlier than it did an entry is taken to have arrived, for each level of priority.
+pub const PRIORITY_LEAD: Duration = Duration::from_millis(100);
 
 /// Bounds of every lane.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +46,8 @@ pub(crate) struct Entry {
     /// Positions of the outputs wanted.
     pub(crate) outputs: Vec<usize>,
     pub(crate) deadline: Option<Instant>,
+    /// 0 to [`HIGHEST_PRIORITY`].
+    pub(crate) priority: u8,
     /// Set when the entry is queued.
     pub(crate) queued_at: Instant,
     pub(crate) reply: oneshot::Sender<Result<Scored, ScoreError>>,
@@ -47,6 +59,14 @@ impl Entry {
     fn rows(&self) -> usize {
         self.batch.candidates
     }
+}
+
+/// A place in a lane's queue; entries leave in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Ticket {
+    /// The time of arrival, put off by the lead of each level that the priority is below the highest.
+    turn: Instant,
+    number: u64,
 }
 
 /// What a worker answers.
@@ -89,14 +109,65 @@ pub(crate) enum Refused {
 
 struct Lane {
     instance: Arc<Instance>,
-    /// Waiting entries by rising ticket.
-    waiting: VecDeque<(u64, Entry)>,
-    rows: usize,
+    /// Waiting entries in the order in which they leave.
+    waiting: BTreeMap<Ticket, Entry>,
+    /// Rows waiting, by priority.
+    rows: [usize; HIGHEST_PRIORITY as usize + 1],
     free: Vec<Box<dyn Backend>>,
     lent: usize,
     /// Rows served, on the scale that lanes are compared by.
     served: u64,
     retired: bool,
+}
+
+impl Lane {
+    /// Rows waiting with this priority or a higher one.
+    fn rows_from(&self, priority: u8) -> usize {
+        self.rows.iter().skip(priority.into()).sum()
+    }
+
+    fn rows(&self) -> usize {
+        self.rows_from(0)
+    }
+
+    fn insert(&mut self, ticket: Ticket, entry: Entry) {
+        self.rows[usize::from(entry.priority)] += entry.rows();
+        self.waiting.insert(ticket, entry);
+    }
+
+    fn remove(&mut self, ticket: Ticket) -> Option<Entry> {
+        let entry = self.waiting.remove(&ticket)?;
+        self.rows[usize::from(entry.priority)] -= entry.rows();
+        Some(entry)
+    }
+
+    /// Takes out all that waits.
+    fn clear(&mut self) -> impl Iterator<Item = Entry> + use<> {
+        self.rows = Default::default();
+        std::mem::take(&mut self.waiting).into_values()
+    }
+
+    /// Makes room for `rows` by displacing entries of a priority below `priority`, those that would
+    /// be served last first. Nothing is displaced unless it is enough.
+    fn displace(&mut self, rows: usize, priority: u8) -> bool {
+        if self.rows() - self.rows_from(priority) < rows {
+            return false;
+        }
+        let mut freed = 0;
+        let lower = self.waiting.iter().rev().filter(|(_, entry)| entry.priority < priority);
+        let displaced = lower.take_while(|(_, entry)| {
+            let wanted = freed < rows;
+            freed += entry.rows();
+            wanted
+        });
+        for ticket in displaced.map(|(ticket, _)| *ticket).collect::<Vec<_>>() {
+            if let Some(entry) = self.remove(ticket) {
+                // The caller may be gone.
+                let _ = entry.reply.send(Err(ScoreError::Displaced { model: self.instance.model.clone() }));
+            }
+        }
+        true
+    }
 }
 
 pub(crate) struct Scheduler {
@@ -132,8 +203,8 @@ impl Scheduler {
         self.next_lane += 1;
         let lane = Lane {
             instance,
-            waiting: VecDeque::new(),
-            rows: 0,
+            waiting: BTreeMap::new(),
+            rows: Default::default(),
             free: backends,
             lent: 0,
             served: self.clock,
@@ -156,40 +227,38 @@ impl Scheduler {
         self.lanes.contains_key(&lane)
     }
 
-    /// Rows waiting in a lane.
-    pub(crate) fn waiting_rows(&self, lane: u64) -> usize {
-        self.lanes.get(&lane).map_or(0, |lane| lane.rows)
+    /// Rows waiting in a lane with this priority or a higher one.
+    pub(crate) fn waiting_rows(&self, lane: u64, priority: u8) -> usize {
+        self.lanes.get(&lane).map_or(0, |lane| lane.rows_from(priority))
     }
 
     /// Queues an entry and returns its ticket.
-    pub(crate) fn push(&mut self, lane: u64, mut entry: Entry, now: Instant) -> Result<u64, Refused> {
+    pub(crate) fn push(&mut self, lane: u64, mut entry: Entry, now: Instant) -> Result<Ticket, Refused> {
         if self.closed {
             return Err(Refused::Closed);
         }
         let Some(found) = self.lanes.get_mut(&lane).filter(|lane| !lane.retired) else {
             return Err(Refused::Retired(Box::new(entry)));
         };
-        if found.rows + entry.rows() > self.limits.queue_rows {
-            return Err(Refused::Full(found.rows));
+        let beyond = (found.rows() + entry.rows()).saturating_sub(self.limits.queue_rows);
+        if beyond > 0 && !found.displace(beyond, entry.priority) {
+            return Err(Refused::Full(found.rows_from(entry.priority)));
         }
         if found.waiting.is_empty() && found.lent == 0 {
             found.served = found.served.max(self.clock);
         }
-        let ticket = self.next_ticket;
+        let behind = u32::from(HIGHEST_PRIORITY.saturating_sub(entry.priority));
+        let ticket = Ticket { turn: now + PRIORITY_LEAD * behind, number: self.next_ticket };
         self.next_ticket += 1;
         entry.queued_at = now;
-        found.rows += entry.rows();
-        found.waiting.push_back((ticket, entry));
+        found.insert(ticket, entry);
         Ok(ticket)
     }
 
     /// Takes out an entry whose caller no longer waits, so that its place is free at once.
-    pub(crate) fn cancel(&mut self, lane: u64, ticket: u64) {
-        if let Some(found) = self.lanes.get_mut(&lane)
-            && let Ok(position) = found.waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket)
-            && let Some((_, entry)) = found.waiting.remove(position)
-        {
-            found.rows -= entry.rows();
+    pub(crate) fn cancel(&mut self, lane: u64, ticket: Ticket) {
+        if let Some(found) = self.lanes.get_mut(&lane) {
+            found.remove(ticket);
         }
         self.remove_if_done(lane);
     }
@@ -199,11 +268,14 @@ impl Scheduler {
     pub(crate) fn next(&mut self, now: Instant) -> Next {
         loop {
             let ready = |lane: &&Lane| !lane.waiting.is_empty() && !lane.free.is_empty();
-            let ripe_at = |lane: &Lane| match lane.waiting.front() {
-                Some((_, oldest)) if lane.rows < self.limits.batch_rows && !lane.retired && !self.closed => {
-                    oldest.queued_at + self.limits.batch_delay
+            let ripe_at = |lane: &Lane| {
+                let full = lane.rows() >= self.limits.batch_rows || lane.retired || self.closed;
+                if full || self.limits.batch_delay.is_zero() {
+                    return now;
                 }
-                _ => now,
+                // Not always the first: a higher priority may have come later.
+                let oldest = lane.waiting.values().map(|entry| entry.queued_at).min();
+                oldest.map_or(now, |oldest| oldest + self.limits.batch_delay)
             };
             let chosen = self
                 .lanes
@@ -227,14 +299,14 @@ impl Scheduler {
         let lane = self.lanes.get_mut(&id)?;
         let mut entries: Vec<Entry> = Vec::new();
         let mut rows = 0;
-        while let Some((_, oldest)) = lane.waiting.front() {
-            let dead = oldest.reply.is_closed() || oldest.deadline.is_some_and(|deadline| deadline <= now);
-            // A request beyond the budget runs alone; the order of arrival is kept.
-            if !dead && !entries.is_empty() && rows + oldest.rows() > self.limits.batch_rows {
+        while let Some((ticket, first)) = lane.waiting.first_key_value() {
+            let dead = first.reply.is_closed() || first.deadline.is_some_and(|deadline| deadline <= now);
+            // A request beyond the budget runs alone; the order is kept.
+            if !dead && !entries.is_empty() && rows + first.rows() > self.limits.batch_rows {
                 break;
             }
-            let Some((_, entry)) = lane.waiting.pop_front() else { break };
-            lane.rows -= entry.rows();
+            let ticket = *ticket;
+            let Some(entry) = lane.remove(ticket) else { break };
             if dead {
                 // The caller may be gone; then nobody wants the answer.
                 let _ = entry.reply.send(Err(ScoreError::DeadlineExceeded));
@@ -261,8 +333,7 @@ impl Scheduler {
             found.free.extend(backend);
             if found.free.is_empty() && found.lent == 0 {
                 found.retired = true;
-                found.rows = 0;
-                for (_, entry) in found.waiting.drain(..) {
+                for entry in found.clear() {
                     let _ = entry.reply.send(Err(found.instance.lost()));
                 }
             }
@@ -282,9 +353,8 @@ impl Scheduler {
         self.stopped = true;
         let mut count = 0;
         for lane in self.lanes.values_mut() {
-            lane.rows = 0;
             count += lane.waiting.len();
-            for (_, entry) in lane.waiting.drain(..) {
+            for entry in lane.clear() {
                 let _ = entry.reply.send(Err(ScoreError::ShuttingDown));
             }
         }

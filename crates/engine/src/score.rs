@@ -50,6 +50,10 @@ pub struct ScoreJob<'a> {
     pub outputs: &'a [String],
     /// When the caller stops waiting: the job is dropped before compute once this has passed.
     pub deadline: Option<Instant>,
+    /// 0 to [`HIGHEST_PRIORITY`](crate::HIGHEST_PRIORITY), which goes before the lower ones in the
+    /// model's queue; anything above counts as the highest. What has waited
+    /// [`PRIORITY_LEAD`](crate::PRIORITY_LEAD) for each level of difference is not overtaken.
+    pub priority: u8,
 }
 
 /// Feature values of the candidates.
@@ -162,6 +166,14 @@ pub enum ScoreError {
         /// The limit.
         limit: usize,
     },
+    /// The queue was full, and the job's place went to one of a higher priority.
+    #[error(
+        "model '{model}' is overloaded: a request of a higher priority took this one's place in the queue; try again later or elsewhere"
+    )]
+    Displaced {
+        /// The model.
+        model: ModelVersion,
+    },
     /// The deadline passed before the scores were there.
     #[error("the deadline passed before the request was scored")]
     DeadlineExceeded,
@@ -200,6 +212,7 @@ impl ScoreError {
             ScoreError::NoCandidates => "no_candidates",
             ScoreError::TooManyCandidates { .. } => "too_many_candidates",
             ScoreError::Overloaded { .. } => "overloaded",
+            ScoreError::Displaced { .. } => "displaced",
             ScoreError::DeadlineExceeded => "deadline_exceeded",
             ScoreError::Encode(_) | ScoreError::Batch { .. } => "bad_features",
             ScoreError::Backend { .. } => "backend",

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use gatefold_engine::{ModelInfo, ScoreReply, VersionChoice};
+use gatefold_engine::{HIGHEST_PRIORITY, ModelInfo, ScoreReply, VersionChoice};
 use gatefold_features::{RawBatch, RawColumn, RawValues};
 use gatefold_proto::ranking::v1 as wire;
 use gatefold_schema::{Kind, OutputInfo, Side, ValueType};
@@ -57,6 +57,17 @@ pub fn version(version: u64, label: &str) -> Result<VersionChoice<'_>, FieldErro
             Err(FieldError::new("label", problem))
         }
     }
+}
+
+/// A priority as the engine has it.
+///
+/// # Errors
+/// When it is above the highest.
+pub fn priority(priority: u32) -> Result<u8, FieldError> {
+    let checked = u8::try_from(priority).ok().filter(|priority| *priority <= HIGHEST_PRIORITY);
+    checked.ok_or_else(|| {
+        FieldError::new("priority", format!("is {priority}: it must be between 0 and {HIGHEST_PRIORITY}"))
+    })
 }
 
 /// Raw values of the request's columns, borrowed from the message.

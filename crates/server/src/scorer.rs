@@ -65,6 +65,8 @@ pub(crate) struct Question<'a> {
     pub(crate) outputs: Vec<String>,
     /// When the message says the caller stops waiting, beside the deadline of the call.
     pub(crate) deadline: Option<Instant>,
+    /// As in [`ScoreJob`].
+    pub(crate) priority: u8,
 }
 
 impl Scorer {
@@ -116,6 +118,7 @@ impl Scorer {
             features: Features::Raw(&question.batch),
             outputs: &question.outputs,
             deadline: deadline.map(|deadline| deadline.0).into_iter().chain(question.deadline).min(),
+            priority: question.priority,
         };
         let mut reply = self.engine.score(job).await?;
         drop(question);

@@ -60,8 +60,9 @@ impl Call for wire::ScoreRequest {
             |name: &str| encoder.feature_index(name).map(|index| encoder.set().features[index].feature.side);
         let mut selection = convert::selection(self)?;
         let batch = convert::raw_batch(self, side_of, limits)?;
+        let priority = convert::priority(self.priority)?;
         let outputs = std::mem::take(&mut selection.compute);
-        Ok((Question { batch, outputs, deadline: None }, selection))
+        Ok((Question { batch, outputs, deadline: None, priority }, selection))
     }
 
     fn reply(

@@ -246,6 +246,7 @@ fn the_engine_joins_requests_into_batches_and_each_gets_its_own_scores() {
                         features,
                         outputs: &[],
                         deadline: None,
+                        priority: 0,
                     };
                     check(&own, &[0, 1, 2], &engine.score(job).await.unwrap().scores);
                 })
@@ -286,7 +287,13 @@ fn a_deadline_that_has_passed_runs_nothing() {
     let engine = engine(Model::default().publish(folder.path()), 1);
     let deadline = Some(Instant::now());
     let features = Features::Encoded(batch());
-    let job =
-        ScoreJob { model: "shop", version: VersionChoice::Version(1), features, outputs: &[], deadline };
+    let job = ScoreJob {
+        model: "shop",
+        version: VersionChoice::Version(1),
+        features,
+        outputs: &[],
+        deadline,
+        priority: 0,
+    };
     assert_eq!(block_on(engine.score(job)).unwrap_err().reason(), "deadline_exceeded");
 }

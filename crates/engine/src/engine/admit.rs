@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 
 use super::{Served, Shared};
 use crate::{
-    Bundle, Features, ScoreError, ScoreJob, ScoreReply, Timings,
-    scheduler::{Entry, Refused, Scored},
+    Bundle, Features, HIGHEST_PRIORITY, ScoreError, ScoreJob, ScoreReply, Timings,
+    scheduler::{Entry, Refused, Scored, Ticket},
 };
 
 /// The reply and its candidates, or the name of the model (empty where there is none) and why not.
@@ -20,7 +20,8 @@ pub(super) async fn score(
     shared: &Arc<Shared>,
     job: ScoreJob<'_>,
 ) -> Result<(ScoreReply, usize), (String, ScoreError)> {
-    let ScoreJob { model, version, mut features, outputs, deadline } = job;
+    let ScoreJob { model, version, mut features, outputs, deadline, priority } = job;
+    let priority = priority.min(HIGHEST_PRIORITY);
     loop {
         let (served, labels) = shared.find(model, version).map_err(|error| (String::new(), error))?;
         let named = |error| (served.instance.model.name.to_string(), error);
@@ -29,9 +30,9 @@ pub(super) async fn score(
             Features::Encoded(_) => None,
         };
         let selected = select(&served, outputs).map_err(named)?;
-        let (batch, encode) = admit(shared, &served, features, deadline).map_err(named)?;
+        let (batch, encode) = admit(shared, &served, features, deadline, priority).map_err(named)?;
         let candidates = batch.candidates;
-        match queue(shared, &served, batch, selected.clone(), deadline).await.map_err(named)? {
+        match queue(shared, &served, batch, selected.clone(), deadline, priority).await.map_err(named)? {
             Outcome::Scored(scored) => {
                 let reply = reply(&served, labels, &selected, scored, encode);
                 return Ok((reply, candidates));
@@ -71,6 +72,7 @@ fn admit(
     served: &Served,
     features: Features<'_>,
     deadline: Option<Instant>,
+    priority: u8,
 ) -> Result<(FeatureBatch, Duration), ScoreError> {
     let candidates = match &features {
         Features::Raw(raw) => raw.candidates,
@@ -92,7 +94,7 @@ fn admit(
         if scheduler.closed() {
             return Err(ScoreError::ShuttingDown);
         }
-        let queued = scheduler.waiting_rows(served.lane);
+        let queued = scheduler.waiting_rows(served.lane, priority);
         if queued + candidates > shared.settings.queue_rows {
             return Err(overloaded(shared, served, queued));
         }
@@ -131,10 +133,12 @@ async fn queue(
     batch: FeatureBatch,
     outputs: Vec<usize>,
     deadline: Option<Instant>,
+    priority: u8,
 ) -> Result<Outcome, ScoreError> {
     let (reply, answer) = oneshot::channel();
     let queued_at = Instant::now();
-    let entry = Entry { batch, outputs, deadline, queued_at, reply, span: tracing::Span::current() };
+    let span = tracing::Span::current();
+    let entry = Entry { batch, outputs, deadline, priority, queued_at, reply, span };
     let (pushed, wake) = {
         let mut scheduler = shared.lock();
         (scheduler.push(served.lane, entry, queued_at), scheduler.idle_workers > 0)
@@ -164,7 +168,7 @@ async fn queue(
 struct Place<'a> {
     shared: &'a Shared,
     lane: u64,
-    ticket: u64,
+    ticket: Ticket,
     waiting: bool,
 }
 

@@ -108,7 +108,14 @@ async fn score(
     let outputs: Vec<String> = outputs.iter().map(|name| (*name).to_owned()).collect();
     let features = Features::Raw(&batch);
     engine
-        .score(ScoreJob { model, version: VersionChoice::Current, features, outputs: &outputs, deadline })
+        .score(ScoreJob {
+            model,
+            version: VersionChoice::Current,
+            features,
+            outputs: &outputs,
+            deadline,
+            priority: 0,
+        })
         .await
 }
 
@@ -198,6 +205,7 @@ async fn what_cannot_be_served_is_refused_at_the_door() {
         features: Features::Raw(&batch),
         outputs: &[],
         deadline: None,
+        priority: 0,
     };
     check(engine.score(job(VersionChoice::Version(4))).await, "no version 4 loaded; loaded: 1");
     check(
@@ -298,6 +306,7 @@ async fn encoded_batches_are_checked_for_shape_and_codes() {
                 features,
                 outputs: &[],
                 deadline: None,
+                priority: 0,
             })
             .await
     };

@@ -168,8 +168,14 @@ async fn the_watcher_finds_what_appears() {
     let requests = [json_request(31.0, &[1.0])];
     let raw = gatefold_features::RawBatch::from_json(&requests, &set).unwrap();
     let features = Features::Raw(&raw);
-    let job =
-        ScoreJob { model: "shop", version: VersionChoice::Current, features, outputs: &[], deadline: None };
+    let job = ScoreJob {
+        model: "shop",
+        version: VersionChoice::Current,
+        features,
+        outputs: &[],
+        deadline: None,
+        priority: 0,
+    };
     assert_eq!(bench.engine.score(job).await.unwrap().scores[0], [expected(31.0, 1.0)[0]]);
 }
 

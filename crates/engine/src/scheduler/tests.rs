@@ -14,7 +14,7 @@ type Answer = oneshot::Receiver<Result<Scored, ScoreError>>;
 struct Bench {
     scheduler: Scheduler,
     now: Instant,
-    answers: HashMap<u64, Answer>,
+    answers: HashMap<Ticket, Answer>,
     bundle: Arc<Bundle>,
     loader: Arc<TestLoader>,
     _folder: tempfile::TempDir,
@@ -50,20 +50,35 @@ impl Bench {
         self.scheduler.add(Arc::new(instance), backends)
     }
 
-    fn try_push(&mut self, lane: u64, rows: usize, deadline: Option<Duration>) -> Result<u64, Refused> {
+    fn try_push(&mut self, lane: u64, rows: usize, deadline: Option<Duration>) -> Result<Ticket, Refused> {
+        self.offer(lane, rows, deadline, 0)
+    }
+
+    fn offer(
+        &mut self,
+        lane: u64,
+        rows: usize,
+        deadline: Option<Duration>,
+        priority: u8,
+    ) -> Result<Ticket, Refused> {
         let (reply, answer) = oneshot::channel();
         let batch = FeatureBatch { requests: 1, candidates: rows, ..FeatureBatch::default() };
         let deadline = deadline.map(|after| self.now + after);
         let span = tracing::Span::none();
-        let entry = Entry { batch, outputs: vec![0], deadline, queued_at: self.now, reply, span };
+        let entry = Entry { batch, outputs: vec![0], deadline, priority, queued_at: self.now, reply, span };
         let ticket = self.scheduler.push(lane, entry, self.now)?;
         self.answers.insert(ticket, answer);
         Ok(ticket)
     }
 
     #[track_caller]
-    fn push(&mut self, lane: u64, rows: usize) -> u64 {
-        self.try_push(lane, rows, None).unwrap_or_else(|_| panic!("refused"))
+    fn push(&mut self, lane: u64, rows: usize) -> Ticket {
+        self.push_as(lane, rows, 0)
+    }
+
+    #[track_caller]
+    fn push_as(&mut self, lane: u64, rows: usize, priority: u8) -> Ticket {
+        self.offer(lane, rows, None, priority).unwrap_or_else(|_| panic!("refused"))
     }
 
     /// Rows of each entry of the next batch, and its lane; the backend stays lent.
@@ -81,7 +96,7 @@ impl Bench {
         Some(taken)
     }
 
-    fn answer(&mut self, ticket: u64) -> Option<ScoreError> {
+    fn answer(&mut self, ticket: Ticket) -> Option<ScoreError> {
         self.answers.get_mut(&ticket).unwrap().try_recv().ok().and_then(Result::err)
     }
 }
@@ -108,7 +123,7 @@ fn the_queue_is_bounded_in_rows() {
     bench.push(lane, 40);
     assert!(matches!(bench.try_push(lane, 1, None), Err(Refused::Full(100))));
     assert_eq!(bench.serve(), Some((lane, vec![60, 40])));
-    assert_eq!(bench.scheduler.waiting_rows(lane), 0);
+    assert_eq!(bench.scheduler.waiting_rows(lane, 0), 0);
     bench.push(lane, 100);
 }
 
@@ -163,7 +178,7 @@ fn the_dead_are_dropped_before_compute() {
     bench.try_push(lane, 1, Some(MILLISECOND)).unwrap_or_else(|_| panic!("refused"));
     bench.now += MILLISECOND;
     assert!(matches!(bench.scheduler.next(bench.now), Next::Idle));
-    assert_eq!(bench.scheduler.waiting_rows(lane), 0);
+    assert_eq!(bench.scheduler.waiting_rows(lane, 0), 0);
     assert!(bench.scheduler.is_idle());
 }
 
@@ -176,7 +191,7 @@ fn a_cancelled_entry_frees_its_place_at_once() {
     bench.push(lane, 20);
     bench.scheduler.cancel(lane, middle);
     bench.scheduler.cancel(lane, middle);
-    assert_eq!(bench.scheduler.waiting_rows(lane), 50);
+    assert_eq!(bench.scheduler.waiting_rows(lane, 0), 50);
     bench.push(lane, 50);
     assert_eq!(bench.serve(), Some((lane, vec![30, 20, 50])));
 }
@@ -256,4 +271,98 @@ fn stopping_answers_everything() {
         assert!(matches!(bench.answer(ticket), Some(ScoreError::ShuttingDown)));
     }
     assert!(bench.scheduler.stopped() && bench.scheduler.is_idle());
+}
+
+#[test]
+fn a_higher_priority_goes_first_and_equals_keep_their_order() {
+    let mut bench = Bench::new(1000, 10, Duration::ZERO);
+    let lane = bench.lane(1);
+    for (rows, priority) in [(1, 0), (2, 1), (3, 9), (4, 1), (5, 9), (6, 0)] {
+        bench.push_as(lane, rows, priority);
+    }
+    assert_eq!(bench.serve(), Some((lane, vec![3, 5, 2])));
+    assert_eq!(bench.serve(), Some((lane, vec![4, 1])));
+    assert_eq!(bench.serve(), Some((lane, vec![6])));
+}
+
+#[test]
+fn a_low_priority_is_overtaken_for_as_long_as_the_lead_and_no_longer() {
+    let mut bench = Bench::new(1000, 1, Duration::ZERO);
+    let lane = bench.lane(1);
+    // More of the higher priority comes than can be served.
+    let low = bench.push(lane, 1);
+    let mut served = Vec::new();
+    for _ in 0..30 {
+        bench.now += 20 * MILLISECOND;
+        for _ in 0..2 {
+            bench.push_as(lane, 1, 2);
+        }
+        let Next::Run(work) = bench.scheduler.next(bench.now) else { panic!("there is work") };
+        served.push(work.entries[0].priority);
+        bench.scheduler.give_back(lane, Some(Box::new(NoBackend)));
+    }
+    // The low one came at 0 ms and two levels lead by 200 ms: only what came before 200 ms goes
+    // first, which is 9 times 2 entries (at 200 ms both count as equal, and it came first).
+    assert_eq!(served.iter().position(|priority| *priority == 0), Some(18), "{served:?}");
+    assert!(bench.answer(low).is_none());
+}
+
+#[test]
+fn in_a_full_queue_the_higher_priority_takes_the_place_of_the_last_of_the_lower() {
+    let mut bench = Bench::new(100, 100, Duration::ZERO);
+    let lane = bench.lane(1);
+    let first = bench.push_as(lane, 40, 1);
+    let second = bench.push_as(lane, 20, 1);
+    let lowest = bench.push_as(lane, 10, 0);
+    let high = bench.push_as(lane, 30, 5);
+    assert!(matches!(bench.offer(lane, 1, None, 0), Err(Refused::Full(100))));
+    // Not even all of the lower would make room: nothing is displaced for it.
+    assert!(matches!(bench.offer(lane, 11, None, 1), Err(Refused::Full(90))));
+    assert_eq!(bench.scheduler.waiting_rows(lane, 0), 100);
+    let displacing = bench.push_as(lane, 25, 3);
+    for (ticket, displaced) in
+        [(first, false), (second, true), (lowest, true), (high, false), (displacing, false)]
+    {
+        let found = matches!(bench.answer(ticket), Some(ScoreError::Displaced { .. }));
+        assert_eq!(found, displaced, "{ticket:?}");
+    }
+    assert_eq!(bench.scheduler.waiting_rows(lane, 0), 95);
+    assert_eq!(bench.scheduler.waiting_rows(lane, 2), 55);
+    assert_eq!(bench.serve(), Some((lane, vec![30, 25, 40])));
+    assert_eq!(bench.scheduler.waiting_rows(lane, 0), 0);
+}
+
+#[test]
+fn a_late_higher_priority_does_not_put_off_a_batch() {
+    let mut bench = Bench::new(1000, 100, 2 * MILLISECOND);
+    let lane = bench.lane(1);
+    let start = bench.now;
+    bench.push(lane, 10);
+    bench.now += MILLISECOND;
+    bench.push_as(lane, 20, 9);
+    assert!(matches!(bench.scheduler.next(bench.now), Next::Wait(until) if until == start + 2 * MILLISECOND));
+    bench.now += MILLISECOND;
+    assert_eq!(bench.serve(), Some((lane, vec![20, 10])));
+}
+
+#[test]
+fn whatever_waits_every_lane_gets_its_share_of_rows() {
+    // Three models whose requests differ in size and in priority, all of them with more work than
+    // can be done: whenever one is served, none is behind by more than a batch.
+    let mut bench = Bench::new(100_000, 100, Duration::ZERO);
+    let lanes = [(1, 0), (7, 9), (250, 3)].map(|(rows, priority)| (bench.lane(1), rows, priority));
+    let mut served = HashMap::new();
+    for _ in 0..300 {
+        for (lane, rows, priority) in lanes {
+            while bench.scheduler.waiting_rows(lane, 0) < 300 {
+                bench.push_as(lane, rows, priority);
+            }
+        }
+        let (lane, rows) = bench.serve().unwrap();
+        *served.entry(lane).or_insert(0) += rows.iter().sum::<usize>();
+        let of = |lane: u64| served.get(&lane).copied().unwrap_or_default();
+        let counts = lanes.map(|(lane, ..)| of(lane));
+        let spread = counts.iter().max().unwrap() - counts.iter().min().unwrap();
+        assert!(spread <= 250, "{counts:?}");
+    }
 }

@@ -167,3 +167,47 @@ async fn a_full_queue_and_a_failing_model_are_answered() {
     assert!(codes.contains(&None), "{codes:?}");
     assert!(codes.iter().all(|code| matches!(code, None | Some(Code::ResourceExhausted))), "{codes:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_gives_the_place_of_a_low_priority_to_a_high_one() {
+    let running = Running::start(|settings| {
+        settings.workers = 1;
+        settings.limits.candidates = 4;
+        settings.queue_rows = 4;
+        settings.row_budget = 4;
+    })
+    .await;
+    let client = running.client().await;
+    running.delay.store(500, Ordering::Relaxed);
+    let ask = |priority| {
+        let mut client = client.clone();
+        let mut asked = request(&[1.0, 2.0, 3.0, 4.0]);
+        asked.priority = priority;
+        tokio::spawn(async move {
+            client.score(asked).await.map_err(|error| (error.code(), error.message().to_owned()))
+        })
+    };
+    let waiting = async |rows: usize| {
+        let line = format!("gatefold_queue_rows{{model=\"demo\"}} {rows}\n");
+        eventually(async || running.get("/metrics").await.contains(&line)).await;
+    };
+    let in_flight = async |requests: usize| {
+        let line = format!("gatefold_requests_in_flight {requests}\n");
+        eventually(async || running.get("/metrics").await.contains(&line)).await;
+    };
+    let first = ask(0);
+    in_flight(1).await;
+    waiting(0).await;
+    let low = ask(1);
+    waiting(4).await;
+    let high = ask(2);
+    let (code, message) = low.await.unwrap().unwrap_err();
+    assert_eq!(code, Code::ResourceExhausted);
+    assert!(message.contains("a request of a higher priority took this one's place"), "{message}");
+    assert!(first.await.unwrap().is_ok() && high.await.unwrap().is_ok());
+    let (code, message) = ask(10).await.unwrap().unwrap_err();
+    assert_eq!(
+        (code, message.as_str()),
+        (Code::InvalidArgument, "priority: is 10: it must be between 0 and 9")
+    );
+}
