@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use gatefold_engine::{ModelInfo, VersionChoice};
+use gatefold_engine::{HIGHEST_PRIORITY, ModelInfo, VersionChoice};
 use gatefold_features::{Encoder, RawBatch, RawColumn, RawValues};
 use gatefold_proto::inference::infer_parameter::ParameterChoice;
 use gatefold_proto::inference::{InferParameter, ModelInferRequest};
@@ -63,7 +63,8 @@ pub(super) fn question<'a>(
         Ok(output.name.clone())
     });
     let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
-    Ok(Question { batch: batch(request, model, limits)?, outputs, deadline })
+    let priority = priority(request)?;
+    Ok(Question { batch: batch(request, model, limits)?, outputs, deadline, priority })
 }
 
 const SHARED_MEMORY: &str = "shared_memory_region";
@@ -82,6 +83,19 @@ fn deadline(request: &ModelInferRequest) -> Result<Option<Instant>, FieldError> 
     };
     // 0 is none; so is a time beyond what the clock can count to.
     Ok((micros > 0).then(|| Instant::now().checked_add(Duration::from_micros(micros))).flatten())
+}
+
+/// The parameter `priority`, where 1 is the highest and 0 none.
+fn priority(request: &ModelInferRequest) -> Result<u8, FieldError> {
+    let Some(priority) = request.parameters.get("priority") else { return Ok(0) };
+    match whole_number(priority) {
+        None => Err(FieldError::new("parameter 'priority'", "is no number from 0, where 1 is the highest")),
+        Some(0) => Ok(0),
+        Some(level) => {
+            let below = u8::try_from(level - 1).unwrap_or(u8::MAX);
+            Ok(HIGHEST_PRIORITY.saturating_sub(below))
+        }
+    }
 }
 
 fn whole_number(parameter: &InferParameter) -> Option<u64> {
