@@ -93,6 +93,7 @@ impl Engine {
     ) -> Result<Engine, SettingsError> {
         settings.check()?;
         let limits = Limits {
+            workers: settings.workers,
             queue_rows: settings.queue_rows,
             batch_rows: settings.batch_rows,
             batch_delay: settings.batch_delay,

@@ -11,7 +11,12 @@
 //! starves: what has waited longer than the lead is not overtaken any more. Where the queue is full,
 //! an entry displaces what waits with lower priority, last in the order first.
 //!
+//! A request is admitted by its rows before it is encoded: the queue must have room, and what is
+//! ahead of it, at the [`Pace`] of the batches before, must leave it time enough.
+//!
 //! Nothing here blocks, sleeps or looks at a clock, so its tests need no time to pass.
+
+mod pace;
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +28,11 @@ use gatefold_features::FeatureBatch;
 use tokio::sync::oneshot;
 
 use crate::{Backend, ScoreError, engine::Instance};
+use pace::Pace;
+
+/// Part of the time left that an answer may be expected to take: an estimate is one, and the answer
+/// has to travel. What is refused so costs no throughput, as the queue is far from empty then.
+const TIME_TO_USE: f64 = 0.75;
 
 /// The highest priority of a job; 0 is the lowest.
 pub const HIGHEST_PRIORITY: u8 = 9;
@@ -32,6 +42,8 @@ pub const PRIORITY_LEAD: Duration = Duration::from_millis(100);
 /// Bounds of every lane.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
+    /// Threads that run batches.
+    pub(crate) workers: usize,
     /// Rows that may wait in a lane.
     pub(crate) queue_rows: usize,
     /// Rows a batch is filled to.
@@ -61,6 +73,15 @@ impl Entry {
     }
 }
 
+/// What a request wants of a lane, known before it is encoded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Demand {
+    pub(crate) rows: usize,
+    pub(crate) deadline: Option<Instant>,
+    /// As in [`Entry`].
+    pub(crate) priority: u8,
+}
+
 /// A place in a lane's queue; entries leave in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket {
@@ -85,6 +106,8 @@ pub(crate) struct Work {
     pub(crate) instance: Arc<Instance>,
     pub(crate) backend: Box<dyn Backend>,
     pub(crate) entries: Vec<Entry>,
+    /// Rows of the entries.
+    pub(crate) rows: usize,
 }
 
 /// What a worker is to do.
@@ -97,14 +120,25 @@ pub(crate) enum Next {
     Idle,
 }
 
-/// Why an entry was not queued; it is given back.
+/// Why a request is not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// The lane holds this many rows already.
+    /// The lane holds this many rows already, of this priority or a higher one.
     Full(usize),
-    /// The model version is gone: look it up again.
-    Retired(Box<Entry>),
+    /// The answer would take about this long.
+    TooLate(Duration),
+    /// The deadline has passed.
+    Expired,
     /// No new work is taken.
     Closed,
+}
+
+/// Why an entry was not queued.
+pub(crate) enum Unqueued {
+    /// The model version is gone: look it up again.
+    Retired(Box<Entry>),
+    /// The time for finishing what was admitted is over.
+    Stopped,
 }
 
 struct Lane {
@@ -113,6 +147,11 @@ struct Lane {
     waiting: BTreeMap<Ticket, Entry>,
     /// Rows waiting, by priority.
     rows: [usize; HIGHEST_PRIORITY as usize + 1],
+    /// Rows admitted that are being encoded.
+    reserved: usize,
+    /// Rows being computed.
+    running: usize,
+    pace: Pace,
     free: Vec<Box<dyn Backend>>,
     lent: usize,
     /// Rows served, on the scale that lanes are compared by.
@@ -148,11 +187,8 @@ impl Lane {
     }
 
     /// Makes room for `rows` by displacing entries of a priority below `priority`, those that would
-    /// be served last first. Nothing is displaced unless it is enough.
-    fn displace(&mut self, rows: usize, priority: u8) -> bool {
-        if self.rows() - self.rows_from(priority) < rows {
-            return false;
-        }
+    /// be served last first.
+    fn displace(&mut self, rows: usize, priority: u8) {
         let mut freed = 0;
         let lower = self.waiting.iter().rev().filter(|(_, entry)| entry.priority < priority);
         let displaced = lower.take_while(|(_, entry)| {
@@ -166,7 +202,6 @@ impl Lane {
                 let _ = entry.reply.send(Err(ScoreError::Displaced { model: self.instance.model.clone() }));
             }
         }
-        true
     }
 }
 
@@ -205,6 +240,9 @@ impl Scheduler {
             instance,
             waiting: BTreeMap::new(),
             rows: Default::default(),
+            reserved: 0,
+            running: 0,
+            pace: Pace::default(),
             free: backends,
             lent: 0,
             served: self.clock,
@@ -232,17 +270,71 @@ impl Scheduler {
         self.lanes.get(&lane).map_or(0, |lane| lane.rows_from(priority))
     }
 
-    /// Queues an entry and returns its ticket.
-    pub(crate) fn push(&mut self, lane: u64, mut entry: Entry, now: Instant) -> Result<Ticket, Refused> {
+    /// Keeps room in a lane for rows that are to be encoded: [`Scheduler::push`] uses it,
+    /// [`Scheduler::release`] gives it up. A lane that has gone keeps none: `push` says so.
+    pub(crate) fn admit(&mut self, lane: u64, demand: Demand, now: Instant) -> Result<(), Refused> {
+        let Demand { rows, deadline, priority } = demand;
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(Refused::Expired);
+        }
         if self.closed {
             return Err(Refused::Closed);
         }
+        let Some(found) = self.lanes.get(&lane) else { return Ok(()) };
+        let ahead = found.rows_from(priority) + found.reserved;
+        // Lower priorities make room, if it comes to that, once the entry is there.
+        if ahead + rows > self.limits.queue_rows {
+            return Err(Refused::Full(ahead));
+        }
+        // With nothing ahead it is tried: a pace that was wrong is found out so.
+        if let Some(deadline) = deadline
+            && ahead > 0
+        {
+            let needed = self.seconds_to_answer(found, ahead, rows);
+            if needed > deadline.saturating_duration_since(now).as_secs_f64() * TIME_TO_USE {
+                return Err(Refused::TooLate(Duration::try_from_secs_f64(needed).unwrap_or(Duration::MAX)));
+            }
+        }
+        if let Some(found) = self.lanes.get_mut(&lane) {
+            found.reserved += rows;
+        }
+        Ok(())
+    }
+
+    /// Time until an entry that came now with `ahead` rows of its lane before it would be answered:
+    /// half of what runs, what is ahead (of other lanes as many rows as of its own, since lanes take
+    /// turns by rows), shared by the workers, and then its own batch.
+    fn seconds_to_answer(&self, lane: &Lane, ahead: usize, rows: usize) -> f64 {
+        let before = |other: &Lane| {
+            let waiting = (other.rows() + other.reserved).min(ahead);
+            other.pace.seconds(waiting as f64 + other.running as f64 / 2.0)
+        };
+        let before: f64 = self.lanes.values().map(before).sum();
+        let batch = (ahead + rows).min(self.limits.batch_rows).max(rows);
+        // Part of what is ahead may run in the same batch; then it is not also before it.
+        let joined = lane.pace.seconds((batch - rows).min(ahead) as f64);
+        (before - joined).max(0.0) / self.limits.workers as f64 + lane.pace.seconds(batch as f64)
+    }
+
+    /// Gives up the room of rows that were admitted and are not queued.
+    pub(crate) fn release(&mut self, lane: u64, rows: usize) {
+        if let Some(found) = self.lanes.get_mut(&lane) {
+            found.reserved = found.reserved.saturating_sub(rows);
+        }
+    }
+
+    /// Queues an entry that was admitted and returns its ticket.
+    pub(crate) fn push(&mut self, lane: u64, mut entry: Entry, now: Instant) -> Result<Ticket, Unqueued> {
+        self.release(lane, entry.rows());
+        if self.stopped {
+            return Err(Unqueued::Stopped);
+        }
         let Some(found) = self.lanes.get_mut(&lane).filter(|lane| !lane.retired) else {
-            return Err(Refused::Retired(Box::new(entry)));
+            return Err(Unqueued::Retired(Box::new(entry)));
         };
         let beyond = (found.rows() + entry.rows()).saturating_sub(self.limits.queue_rows);
-        if beyond > 0 && !found.displace(beyond, entry.priority) {
-            return Err(Refused::Full(found.rows_from(entry.priority)));
+        if beyond > 0 {
+            found.displace(beyond, entry.priority);
         }
         if found.waiting.is_empty() && found.lent == 0 {
             found.served = found.served.max(self.clock);
@@ -320,16 +412,26 @@ impl Scheduler {
         }
         let backend = lane.free.pop()?;
         lane.lent += 1;
+        lane.running += rows;
         self.clock = self.clock.max(lane.served);
         lane.served += rows as u64;
-        Some(Work { lane: id, instance: lane.instance.clone(), backend, entries })
+        Some(Work { lane: id, instance: lane.instance.clone(), backend, entries, rows })
     }
 
-    /// Takes back a lent backend, or `None` where it is lost. A lane that has lost its last backend
-    /// answers what waits in it and takes no more.
-    pub(crate) fn give_back(&mut self, lane: u64, backend: Option<Box<dyn Backend>>) {
+    /// Takes back the backend that was lent for a batch of `rows`, or `None` where it is lost, and
+    /// learns how long the batch `took`. A lane that has lost its last backend answers what waits in
+    /// it and takes no more.
+    pub(crate) fn give_back(
+        &mut self,
+        lane: u64,
+        backend: Option<Box<dyn Backend>>,
+        rows: usize,
+        took: Duration,
+    ) {
         if let Some(found) = self.lanes.get_mut(&lane) {
             found.lent -= 1;
+            found.running = found.running.saturating_sub(rows);
+            found.pace.ran(rows, took);
             found.free.extend(backend);
             if found.free.is_empty() && found.lent == 0 {
                 found.retired = true;
@@ -365,18 +467,15 @@ impl Scheduler {
         self.stopped
     }
 
-    pub(crate) fn closed(&self) -> bool {
-        self.closed
-    }
-
     /// Whether any entry waits.
     pub(crate) fn has_waiting(&self) -> bool {
         self.lanes.values().any(|lane| !lane.waiting.is_empty())
     }
 
-    /// Whether nothing waits and nothing runs.
+    /// Whether nothing is admitted and nothing runs.
     pub(crate) fn is_idle(&self) -> bool {
-        self.lanes.values().all(|lane| lane.waiting.is_empty() && lane.lent == 0)
+        let idle = |lane: &Lane| lane.waiting.is_empty() && lane.reserved == 0 && lane.lent == 0;
+        self.lanes.values().all(idle)
     }
 
     fn remove_if_done(&mut self, id: u64) {

@@ -166,6 +166,21 @@ pub enum ScoreError {
         /// The limit.
         limit: usize,
     },
+    /// The scores would come too late.
+    #[error(
+        "model '{model}' is overloaded: an answer would take about {} ms and the caller waits {} ms; \
+         try again later or elsewhere",
+        needed.as_millis(),
+        left.as_millis()
+    )]
+    TooLate {
+        /// The model.
+        model: ModelVersion,
+        /// Time until the scores would be there, as far as can be told.
+        needed: Duration,
+        /// Time until the deadline.
+        left: Duration,
+    },
     /// The queue was full, and the job's place went to one of a higher priority.
     #[error(
         "model '{model}' is overloaded: a request of a higher priority took this one's place in the queue; try again later or elsewhere"
@@ -212,6 +227,7 @@ impl ScoreError {
             ScoreError::NoCandidates => "no_candidates",
             ScoreError::TooManyCandidates { .. } => "too_many_candidates",
             ScoreError::Overloaded { .. } => "overloaded",
+            ScoreError::TooLate { .. } => "too_late",
             ScoreError::Displaced { .. } => "displaced",
             ScoreError::DeadlineExceeded => "deadline_exceeded",
             ScoreError::Encode(_) | ScoreError::Batch { .. } => "bad_features",

@@ -28,10 +28,10 @@ pub(crate) fn run(shared: &Shared) {
                     shared.work.notify_one();
                 }
                 drop(scheduler);
-                let lane = work.lane;
+                let (lane, rows, begun) = (work.lane, work.rows, Instant::now());
                 let backend = serve(shared, work);
                 scheduler = shared.lock();
-                scheduler.give_back(lane, backend);
+                scheduler.give_back(lane, backend, rows, begun.elapsed());
             }
             Next::Wait(until) => {
                 let timeout = until.saturating_duration_since(Instant::now());

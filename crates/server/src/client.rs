@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 use wire::column::Values;
 use wire::ranking_client::RankingClient;
 
-use crate::convert::FieldError;
+use crate::convert::{self, FieldError};
 use crate::metrics::code_name;
 
 /// A client of the `Ranking` service.
@@ -198,14 +198,7 @@ pub fn with_candidates(request: &mut wire::ScoreRequest, candidates: usize) {
 }
 
 fn cycle_rows(column: &mut wire::Column, rows: usize) {
-    let have = match &column.values {
-        None => 0,
-        Some(Values::Ints(ints)) => ints.values.len(),
-        Some(Values::Floats(floats)) => floats.values.len(),
-        Some(Values::Texts(texts)) => texts.values.len(),
-        Some(Values::IntLists(lists)) => lists.offsets.len().saturating_sub(1),
-        Some(Values::TextLists(lists)) => lists.offsets.len().saturating_sub(1),
-    };
+    let have = column.values.as_ref().map_or(0, convert::rows);
     if have == 0 {
         return;
     }

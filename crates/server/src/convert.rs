@@ -112,6 +112,18 @@ pub fn raw_batch<'a>(
     Ok(batch)
 }
 
+/// Rows of a column.
+pub(crate) fn rows(values: &wire::column::Values) -> usize {
+    use wire::column::Values;
+    match values {
+        Values::Ints(ints) => ints.values.len(),
+        Values::Floats(floats) => floats.values.len(),
+        Values::Texts(texts) => texts.values.len(),
+        Values::IntLists(lists) => lists.offsets.len().saturating_sub(1),
+        Values::TextLists(lists) => lists.offsets.len().saturating_sub(1),
+    }
+}
+
 /// The field of `ScoreRequest` that holds the features of a side.
 fn list_name(side: Side) -> &'static str {
     match side {

@@ -188,9 +188,8 @@ impl GrpcInferenceService for InferenceService {
     ) -> Result<Response<Replies>, Status> {
         let deadline = request.extensions().get::<Deadline>().copied();
         let scorer = self.scorer.clone();
-        let (at_once, stop) = (scorer.limits.stream_requests, scorer.stop.clone());
         let answer = move |request| stream_answer(scorer.clone(), request, deadline);
-        let replies = stream::in_order(request.into_inner(), at_once, stop, answer);
+        let replies = stream::in_order(request.into_inner(), self.scorer.clone(), answer);
         Ok(Response::new(Box::pin(replies)))
     }
 

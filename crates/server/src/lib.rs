@@ -9,8 +9,8 @@
 //! - [`service`]: the calls of `Ranking`. [`convert`]: messages ↔ plain types.
 //! - [`operator`]: the calls of `Admin`.
 //! - [`inference`]: the calls of the Open Inference Protocol.
-//! - [`scorer`]: the path of every scoring call. [`status`]: errors → codes. [`deadline`]: the
-//!   caller's deadline.
+//! - [`port`]: connections. [`gate`]: how many requests are held. [`deadline`]: the caller's deadline.
+//! - [`scorer`]: the path of every scoring call. [`status`]: errors → codes.
 //! - [`health`], [`readiness`], [`admin`], [`metrics`], [`statistics`], [`telemetry`]: what is seen from outside.
 //! - [`client`]: connecting, and requests from JSON values.
 
@@ -19,11 +19,13 @@ pub mod client;
 pub mod convert;
 pub mod deadline;
 pub mod flags;
+pub mod gate;
 pub mod health;
 pub mod inference;
 pub mod listen;
 pub mod metrics;
 pub mod operator;
+pub mod port;
 pub mod readiness;
 pub mod run;
 pub mod scorer;

@@ -9,19 +9,18 @@ use gatefold_engine::{BackendLoader, Engine, ModelState, Registry};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::service::Routes;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::admin::{self, Shown};
-use crate::deadline;
 use crate::flags::Flags;
+use crate::gate::Gate;
 use crate::health::{EngineListener, Health};
 use crate::inference::InferenceService;
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::operator::Operator;
+use crate::port;
 use crate::readiness::Readiness;
 use crate::scorer::Scorer;
 use crate::service::Service;
@@ -108,9 +107,11 @@ pub async fn run_with(
     let reporter = HealthReporter::new();
     let health = Health::new(reporter.clone(), engine.clone(), readiness.clone()).await;
     tokio::spawn(health.follow(changes, stopping.clone()));
+    let gate = Gate::new(settings.limits.requests, metrics.clone());
     let scorer = Arc::new(Scorer {
         engine: engine.clone(),
         limits: settings.limits.clone(),
+        gate: gate.clone(),
         metrics,
         statistics,
         stop: stopping.clone(),
@@ -118,8 +119,8 @@ pub async fn run_with(
     let operator = Operator::new(registry.clone());
     let inference =
         InferenceService::new(scorer.clone(), registry.clone(), operator.clone(), readiness.clone());
-    let services = (Service::new(scorer), operator, inference);
-    let grpc = serve_grpc(&settings, listener, reporter, services, stopping)?;
+    let routes = routes(reporter, Service::new(scorer), operator, inference)?;
+    let grpc = port::serve(&settings, listener, routes, gate, stopping);
     let mut grpc = tokio::spawn(grpc);
 
     let result = tokio::select! {
@@ -157,38 +158,27 @@ pub async fn run_with(
     result
 }
 
-/// The gRPC port: `Ranking`, `Admin`, the Open Inference Protocol, health and reflection.
-fn serve_grpc(
-    settings: &Settings,
-    listener: TcpListener,
+/// The services of the gRPC port: `Ranking`, `Admin`, the Open Inference Protocol, health and
+/// reflection.
+fn routes(
     reporter: HealthReporter,
-    (ranking, operator, inference): (Service, Operator, InferenceService),
-    mut stopping: watch::Receiver<bool>,
-) -> anyhow::Result<impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<>> {
+    ranking: Service,
+    operator: Operator,
+    inference: InferenceService,
+) -> anyhow::Result<Routes> {
     let described = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(gatefold_proto::ranking::v1::DESCRIPTORS)
             .register_encoded_file_descriptor_set(gatefold_proto::inference::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let mut routes = Routes::new(ranking.into_server())
+    Ok(Routes::new(ranking.into_server())
         .add_service(operator.into_server())
         .add_service(inference.into_server())
         .add_service(HealthServer::new(HealthService::from_health_reporter(reporter)))
         .add_service(described().build_v1()?)
         // Many tools still ask for the older version of the protocol.
-        .add_service(described().build_v1alpha()?);
-    let router = std::mem::take(routes.axum_router_mut());
-    *routes.axum_router_mut() = router.layer(axum::middleware::from_fn(deadline::enforce));
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let server = Server::builder()
-        .max_concurrent_streams(settings.limits.connection_calls)
-        .http2_keepalive_interval(Some(Duration::from_secs(60)))
-        .add_routes(routes);
-    Ok(server.serve_with_incoming_shutdown(incoming, async move {
-        // The sender gone means a stop as well.
-        let _ = stopping.wait_for(|stop| *stop).await;
-    }))
+        .add_service(described().build_v1alpha()?))
 }
 
 /// Loads the models for the first time. An empty folder is no error: it is waited on.

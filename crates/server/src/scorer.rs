@@ -12,6 +12,7 @@ use tracing::Instrument;
 
 use crate::convert::FieldError;
 use crate::deadline::Deadline;
+use crate::gate::Gate;
 use crate::metrics::{Answered, Metrics};
 use crate::settings::Limits;
 use crate::statistics::Statistics;
@@ -23,6 +24,8 @@ pub struct Scorer {
     pub engine: Engine,
     /// What a single request may ask for.
     pub limits: Limits,
+    /// Places for requests.
+    pub gate: Gate,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What each model has done.

@@ -78,6 +78,11 @@ settings! {
         pub text_bytes: usize = 4096,
         /// Columns a request.
         pub columns: usize = 1024,
+        /// Scoring requests that the server holds at once, whatever connections they came by. Beyond it
+        /// a call is refused with RESOURCE_EXHAUSTED before its message is read, and streams are not
+        /// read on. A bound on memory: keep `requests` × `message_bytes` below what the machine has
+        /// where callers are not trusted.
+        pub requests: usize = 2048,
         /// Requests of one stream that are worked on at once; the next is read when one is answered.
         pub stream_requests: usize = 32,
         /// Calls that one connection may have open at once; a client waits before it opens more.
@@ -128,6 +133,7 @@ impl Settings {
             ("limits.sequence_length", self.limits.sequence_length, 1 << 24),
             ("limits.text_bytes", self.limits.text_bytes, 1 << 24),
             ("limits.columns", self.limits.columns, 1 << 16),
+            ("limits.requests", self.limits.requests, 1 << 20),
             ("limits.stream_requests", self.limits.stream_requests, 1 << 16),
             ("limits.connection_calls", self.limits.connection_calls as usize, 1 << 20),
         ];

@@ -34,7 +34,9 @@ impl Refusal {
                 | ScoreError::NoCandidates
                 | ScoreError::TooManyCandidates { .. }
                 | ScoreError::Encode(_) => Code::InvalidArgument,
-                ScoreError::Overloaded { .. } | ScoreError::Displaced { .. } => Code::ResourceExhausted,
+                ScoreError::Overloaded { .. } | ScoreError::TooLate { .. } | ScoreError::Displaced { .. } => {
+                    Code::ResourceExhausted
+                }
                 ScoreError::DeadlineExceeded => Code::DeadlineExceeded,
                 ScoreError::ShuttingDown => Code::Unavailable,
                 ScoreError::Batch { .. } | ScoreError::Backend { .. } => Code::Internal,

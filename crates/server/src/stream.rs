@@ -1,6 +1,7 @@
 //! Streams of requests: worked on side by side, answered in their order.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -8,13 +9,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Status, Streaming};
 
-/// The replies that `answer` gives to `requests`, in the order of the requests, of which `at_once`
-/// are worked on at most. The stream ends with the requests, or once `stop` says true and what is
-/// being worked on has been answered. Dropped, so is the work.
+use crate::gate::Gate;
+use crate::scorer::Scorer;
+
+/// The replies that `answer` gives to `requests`, in the order of the requests, of which no more are
+/// worked on than the limits of `scorer` and its gate allow. The stream ends with the requests, or
+/// once the server stops and what is being worked on has been answered. Dropped, so is the work.
 pub(crate) fn in_order<Request, Reply, Answer>(
     requests: Streaming<Request>,
-    at_once: usize,
-    stop: watch::Receiver<bool>,
+    scorer: Arc<Scorer>,
     answer: impl Fn(Request) -> Answer + Send + 'static,
 ) -> impl Stream<Item = Result<Reply, Status>> + Send
 where
@@ -22,8 +25,8 @@ where
     Reply: Send + 'static,
     Answer: Future<Output = Reply> + Send + 'static,
 {
-    let (sender, receiver) = mpsc::channel(at_once);
-    tokio::spawn(read(requests, stop, answer, sender));
+    let (sender, receiver) = mpsc::channel(scorer.limits.stream_requests);
+    tokio::spawn(read(requests, scorer.stop.clone(), scorer.gate.clone(), answer, sender));
     ReceiverStream::new(receiver).then(async |pending: Pending<Reply>| pending.reply().await)
 }
 
@@ -58,6 +61,7 @@ impl<Reply> Drop for Pending<Reply> {
 async fn read<Request, Reply, Answer>(
     mut requests: Streaming<Request>,
     mut stop: watch::Receiver<bool>,
+    gate: Gate,
     answer: impl Fn(Request) -> Answer,
     sender: mpsc::Sender<Pending<Reply>>,
 ) where
@@ -67,12 +71,21 @@ async fn read<Request, Reply, Answer>(
     loop {
         // A place for the reply first, so that no more is read than may be worked on.
         let Ok(place) = sender.reserve().await else { return };
-        let message = tokio::select! {
-            message = requests.message() => message,
+        let read = async { (requests.message().await, gate.place().await) };
+        let (message, held) = tokio::select! {
+            read = read => read,
             _ = stop.wait_for(|stop| *stop) => return,
         };
         match message {
-            Ok(Some(request)) => place.send(Pending::Working(tokio::spawn(answer(request)))),
+            Ok(Some(request)) => {
+                let answer = answer(request);
+                let work = async move {
+                    let reply = answer.await;
+                    drop(held);
+                    reply
+                };
+                place.send(Pending::Working(tokio::spawn(work)));
+            }
             Ok(None) => return,
             Err(status) => return place.send(Pending::Broken(status)),
         }

@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 
 use super::{Served, Shared};
 use crate::{
-    Bundle, Features, HIGHEST_PRIORITY, ScoreError, ScoreJob, ScoreReply, Timings,
-    scheduler::{Entry, Refused, Scored, Ticket},
+    Bundle, Features, HIGHEST_PRIORITY, ModelVersion, ScoreError, ScoreJob, ScoreReply, Timings,
+    scheduler::{Demand, Entry, Refused, Scored, Ticket, Unqueued},
 };
 
 /// The reply and its candidates, or the name of the model (empty where there is none) and why not.
@@ -30,9 +30,9 @@ pub(super) async fn score(
             Features::Encoded(_) => None,
         };
         let selected = select(&served, outputs).map_err(named)?;
-        let (batch, encode) = admit(shared, &served, features, deadline, priority).map_err(named)?;
+        let (batch, room, encode) = admit(shared, &served, features, deadline, priority).map_err(named)?;
         let candidates = batch.candidates;
-        match queue(shared, &served, batch, selected.clone(), deadline, priority).await.map_err(named)? {
+        match queue(room, &served, batch, selected.clone()).await.map_err(named)? {
             Outcome::Scored(scored) => {
                 let reply = reply(&served, labels, &selected, scored, encode);
                 return Ok((reply, candidates));
@@ -67,13 +67,13 @@ fn select(served: &Served, names: &[String]) -> Result<Vec<usize>, ScoreError> {
 }
 
 /// Refuses at the door what cannot be served, before any work is done for it; then encodes.
-fn admit(
-    shared: &Shared,
+fn admit<'a>(
+    shared: &'a Shared,
     served: &Served,
     features: Features<'_>,
     deadline: Option<Instant>,
     priority: u8,
-) -> Result<(FeatureBatch, Duration), ScoreError> {
+) -> Result<(FeatureBatch, Room<'a>, Duration), ScoreError> {
     let candidates = match &features {
         Features::Raw(raw) => raw.candidates,
         Features::Encoded(batch) => batch.candidates,
@@ -86,19 +86,10 @@ fn admit(
         return Err(ScoreError::TooManyCandidates { found: candidates, limit });
     }
     let started = Instant::now();
-    if deadline.is_some_and(|deadline| deadline <= started) {
-        return Err(ScoreError::DeadlineExceeded);
-    }
-    {
-        let scheduler = shared.lock();
-        if scheduler.closed() {
-            return Err(ScoreError::ShuttingDown);
-        }
-        let queued = scheduler.waiting_rows(served.lane, priority);
-        if queued + candidates > shared.settings.queue_rows {
-            return Err(overloaded(shared, served, queued));
-        }
-    }
+    let demand = Demand { rows: candidates, deadline, priority };
+    let admitted = shared.lock().admit(served.lane, demand, started);
+    admitted.map_err(|refused| refusal(shared, &served.instance.model, refused, deadline, started))?;
+    let room = Room { shared, lane: served.lane, demand, used: false };
     let batch = match features {
         Features::Raw(raw) => encode(&served.instance.bundle, raw)?,
         Features::Encoded(batch) => {
@@ -107,17 +98,49 @@ fn admit(
             batch
         }
     };
-    Ok((batch, started.elapsed()))
+    Ok((batch, room, started.elapsed()))
+}
+
+/// Room in the queue, given back unless it is used.
+struct Room<'a> {
+    shared: &'a Shared,
+    lane: u64,
+    demand: Demand,
+    used: bool,
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if !self.used {
+            self.shared.lock().release(self.lane, self.demand.rows);
+            self.shared.progressed();
+        }
+    }
+}
+
+/// What is said to a caller that is not admitted.
+fn refusal(
+    shared: &Shared,
+    model: &ModelVersion,
+    refused: Refused,
+    deadline: Option<Instant>,
+    now: Instant,
+) -> ScoreError {
+    let model = model.clone();
+    match refused {
+        Refused::Full(queued) => ScoreError::Overloaded { model, queued, limit: shared.settings.queue_rows },
+        Refused::TooLate(needed) => {
+            let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(now));
+            ScoreError::TooLate { model, needed, left }
+        }
+        Refused::Expired => ScoreError::DeadlineExceeded,
+        Refused::Closed => ScoreError::ShuttingDown,
+    }
 }
 
 fn encode(bundle: &Bundle, raw: &RawBatch<'_>) -> Result<FeatureBatch, ScoreError> {
     let encoded = bundle.encoder().encode(raw, Strictness::Refuse);
     encoded.map_err(|error| ScoreError::Encode(Arc::new(error)))
-}
-
-fn overloaded(shared: &Shared, served: &Served, queued: usize) -> ScoreError {
-    let model = served.instance.model.clone();
-    ScoreError::Overloaded { model, queued, limit: shared.settings.queue_rows }
 }
 
 enum Outcome {
@@ -126,28 +149,27 @@ enum Outcome {
     Retired(FeatureBatch),
 }
 
-/// Queues the batch and waits for its scores or the deadline.
+/// Queues the batch in the room kept for it and waits for its scores or the deadline.
 async fn queue(
-    shared: &Arc<Shared>,
+    mut room: Room<'_>,
     served: &Served,
     batch: FeatureBatch,
     outputs: Vec<usize>,
-    deadline: Option<Instant>,
-    priority: u8,
 ) -> Result<Outcome, ScoreError> {
     let (reply, answer) = oneshot::channel();
     let queued_at = Instant::now();
     let span = tracing::Span::current();
+    let (shared, Demand { deadline, priority, .. }) = (room.shared, room.demand);
     let entry = Entry { batch, outputs, deadline, priority, queued_at, reply, span };
+    room.used = true;
     let (pushed, wake) = {
         let mut scheduler = shared.lock();
         (scheduler.push(served.lane, entry, queued_at), scheduler.idle_workers > 0)
     };
     let ticket = match pushed {
         Ok(ticket) => ticket,
-        Err(Refused::Full(queued)) => return Err(overloaded(shared, served, queued)),
-        Err(Refused::Retired(entry)) => return Ok(Outcome::Retired(entry.batch)),
-        Err(Refused::Closed) => return Err(ScoreError::ShuttingDown),
+        Err(Unqueued::Retired(entry)) => return Ok(Outcome::Retired(entry.batch)),
+        Err(Unqueued::Stopped) => return Err(ScoreError::ShuttingDown),
     };
     if wake {
         shared.work.notify_one();

@@ -230,6 +230,9 @@ async fn a_full_queue_refuses_at_once_and_a_cancelled_request_makes_room() {
     bench.until_waiting(100).await;
     let error = score(&bench.engine, "shop", 1.0, &[1.0], &[], None).await.unwrap_err();
     assert!(matches!(error, ScoreError::Overloaded { queued: 100, limit: 100, .. }), "{error}");
+    // Before its values are looked at: those of a bad request do not matter.
+    let error = score(&bench.engine, "shop", f64::NAN, &[1.0], &[], None).await.unwrap_err();
+    assert!(matches!(error, ScoreError::Overloaded { .. }), "{error}");
     waiting[0].abort();
     bench.until_waiting(50).await;
     let next = bench.spawn(1.0, &[2.0; 50]);
@@ -239,6 +242,16 @@ async fn a_full_queue_refuses_at_once_and_a_cancelled_request_makes_room() {
     assert!(next.await.unwrap().is_ok());
     let rows: Vec<usize> = bench.loader.take_runs().iter().map(|run| run.rows).collect();
     assert_eq!(rows, [1, 50, 50], "the cancelled request is not computed");
+}
+
+#[tokio::test]
+async fn a_request_that_fails_to_encode_gives_its_room_back() {
+    let bench = Bench::new(one_worker());
+    for _ in 0..3 {
+        let error = score(&bench.engine, "shop", f64::NAN, &[1.0; 50], &[], None).await.unwrap_err();
+        assert!(matches!(error, ScoreError::Encode(_)), "{error}");
+    }
+    assert!(score(&bench.engine, "shop", 1.0, &[1.0; 50], &[], None).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

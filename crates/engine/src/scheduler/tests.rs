@@ -32,7 +32,7 @@ impl Bench {
     fn new(queue_rows: usize, batch_rows: usize, delay: Duration) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let bundle = Arc::new(publish(folder.path(), "shop"));
-        let limits = Limits { queue_rows, batch_rows, batch_delay: delay };
+        let limits = Limits { workers: 1, queue_rows, batch_rows, batch_delay: delay };
         Bench {
             scheduler: Scheduler::new(limits),
             now: Instant::now(),
@@ -50,6 +50,15 @@ impl Bench {
         self.scheduler.add(Arc::new(instance), backends)
     }
 
+    fn entry(&self, demand: Demand) -> (Entry, Answer) {
+        let (reply, answer) = oneshot::channel();
+        let Demand { rows, deadline, priority } = demand;
+        let batch = FeatureBatch { requests: 1, candidates: rows, ..FeatureBatch::default() };
+        let span = tracing::Span::none();
+        let outputs = vec![0];
+        (Entry { batch, outputs, deadline, priority, queued_at: self.now, reply, span }, answer)
+    }
+
     fn try_push(&mut self, lane: u64, rows: usize, deadline: Option<Duration>) -> Result<Ticket, Refused> {
         self.offer(lane, rows, deadline, 0)
     }
@@ -61,12 +70,12 @@ impl Bench {
         deadline: Option<Duration>,
         priority: u8,
     ) -> Result<Ticket, Refused> {
-        let (reply, answer) = oneshot::channel();
-        let batch = FeatureBatch { requests: 1, candidates: rows, ..FeatureBatch::default() };
         let deadline = deadline.map(|after| self.now + after);
-        let span = tracing::Span::none();
-        let entry = Entry { batch, outputs: vec![0], deadline, priority, queued_at: self.now, reply, span };
-        let ticket = self.scheduler.push(lane, entry, self.now)?;
+        let demand = Demand { rows, deadline, priority };
+        self.scheduler.admit(lane, demand, self.now)?;
+        let (entry, answer) = self.entry(demand);
+        let pushed = self.scheduler.push(lane, entry, self.now);
+        let ticket = pushed.unwrap_or_else(|_| panic!("admitted and not queued"));
         self.answers.insert(ticket, answer);
         Ok(ticket)
     }
@@ -89,10 +98,17 @@ impl Bench {
         }
     }
 
+    /// Ends a batch that took a millisecond for ten rows.
+    fn end(&mut self, (lane, rows): (u64, Vec<usize>)) {
+        let rows: usize = rows.iter().sum();
+        let took = MILLISECOND * rows as u32 / 10;
+        self.scheduler.give_back(lane, Some(Box::new(NoBackend)), rows, took);
+    }
+
     /// As `take`, and the batch ends at once.
     fn serve(&mut self) -> Option<(u64, Vec<usize>)> {
         let taken = self.take()?;
-        self.scheduler.give_back(taken.0, Some(Box::new(NoBackend)));
+        self.end(taken.clone());
         Some(taken)
     }
 
@@ -229,7 +245,7 @@ fn a_lane_without_a_free_backend_is_passed_over() {
     assert_eq!(bench.take().unwrap().0, first);
     assert_eq!(bench.take().unwrap().0, second);
     assert!(matches!(bench.scheduler.next(bench.now), Next::Idle));
-    bench.scheduler.give_back(second, Some(Box::new(NoBackend)));
+    bench.end((second, vec![10]));
     assert_eq!(bench.take().unwrap().0, second);
 }
 
@@ -239,10 +255,11 @@ fn a_retired_lane_finishes_what_it_has_and_goes() {
     let lane = bench.lane(2);
     bench.push(lane, 5);
     bench.scheduler.retire(lane);
-    assert!(matches!(bench.try_push(lane, 1, None), Err(Refused::Retired(_))));
     assert_eq!(bench.take(), Some((lane, vec![5])), "it is ripe at once");
+    let (late, _answer) = bench.entry(Demand { rows: 1, deadline: None, priority: 0 });
+    assert!(matches!(bench.scheduler.push(lane, late, bench.now), Err(Unqueued::Retired(_))));
     assert!(bench.scheduler.has(lane), "its batch still runs");
-    bench.scheduler.give_back(lane, Some(Box::new(NoBackend)));
+    bench.end((lane, vec![5]));
     assert!(!bench.scheduler.has(lane));
     let empty = bench.lane(1);
     bench.scheduler.retire(empty);
@@ -256,7 +273,7 @@ fn a_lane_that_lost_its_last_backend_answers_and_takes_no_more() {
     bench.push(lane, 10);
     let waiting = bench.push(lane, 10);
     bench.take();
-    bench.scheduler.give_back(lane, None);
+    bench.scheduler.give_back(lane, None, 10, MILLISECOND);
     assert!(matches!(bench.answer(waiting), Some(ScoreError::Backend { .. })));
     assert!(!bench.scheduler.has(lane));
 }
@@ -299,7 +316,7 @@ fn a_low_priority_is_overtaken_for_as_long_as_the_lead_and_no_longer() {
         }
         let Next::Run(work) = bench.scheduler.next(bench.now) else { panic!("there is work") };
         served.push(work.entries[0].priority);
-        bench.scheduler.give_back(lane, Some(Box::new(NoBackend)));
+        bench.end((lane, vec![1]));
     }
     // The low one came at 0 ms and two levels lead by 200 ms: only what came before 200 ms goes
     // first, which is 9 times 2 entries (at 200 ms both count as equal, and it came first).
@@ -365,4 +382,105 @@ fn whatever_waits_every_lane_gets_its_share_of_rows() {
         let spread = counts.iter().max().unwrap() - counts.iter().min().unwrap();
         assert!(spread <= 250, "{counts:?}");
     }
+}
+
+#[test]
+fn room_is_kept_while_a_request_is_encoded() {
+    let mut bench = Bench::new(100, 100, Duration::ZERO);
+    let lane = bench.lane(1);
+    let now = bench.now;
+    let demand = |rows| Demand { rows, deadline: None, priority: 0 };
+    assert_eq!(bench.scheduler.admit(lane, demand(70), now), Ok(()));
+    assert_eq!(bench.scheduler.admit(lane, demand(40), now), Err(Refused::Full(70)));
+    assert_eq!(bench.scheduler.admit(lane, demand(30), now), Ok(()));
+    bench.scheduler.release(lane, 70);
+    assert_eq!(bench.scheduler.admit(lane, demand(70), now), Ok(()));
+    assert!(!bench.scheduler.is_idle(), "what is admitted is waited for");
+    // What was admitted before the close is served after it.
+    bench.scheduler.close();
+    assert_eq!(bench.scheduler.admit(lane, demand(0), now), Err(Refused::Closed));
+    let (entry, _answer) = bench.entry(demand(30));
+    assert!(bench.scheduler.push(lane, entry, now).is_ok());
+    bench.scheduler.release(lane, 70);
+    assert_eq!(bench.serve(), Some((lane, vec![30])));
+    assert!(bench.scheduler.is_idle());
+}
+
+#[test]
+fn what_cannot_be_answered_in_time_is_not_admitted() {
+    let mut bench = Bench::new(10_000, 100, Duration::ZERO);
+    let lane = bench.lane(1);
+    // No batch has run: nothing is known, so nothing is refused.
+    let soon = Demand { rows: 100, deadline: Some(bench.now + MILLISECOND), priority: 0 };
+    assert_eq!(bench.scheduler.admit(lane, soon, bench.now), Ok(()));
+    bench.scheduler.release(lane, 100);
+    assert!(matches!(bench.try_push(lane, 1, Some(Duration::ZERO)), Err(Refused::Expired)));
+    bench.push(lane, 100);
+    bench.serve();
+    // A millisecond for ten rows. 300 rows are ahead, 200 of them in batches before its own.
+    bench.push(lane, 300);
+    let needed = |bench: &mut Bench, wait: Duration| match bench.try_push(lane, 10, Some(wait)) {
+        Err(Refused::TooLate(needed)) => Some(needed.as_secs_f64()),
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => None,
+    };
+    let seconds = needed(&mut bench, 20 * MILLISECOND).expect("20 ms are not enough");
+    assert!((seconds - 0.031).abs() < 1e-6, "{seconds}");
+    assert!(needed(&mut bench, 41 * MILLISECOND).is_some(), "a quarter is kept in reserve");
+    assert!(needed(&mut bench, 42 * MILLISECOND).is_none());
+    // What has a higher priority than all that waits is tried.
+    assert!(bench.offer(lane, 10, Some(2 * MILLISECOND), 5).is_ok());
+    // Another lane takes turns: as many of its rows come before as of this one.
+    let other = bench.lane(1);
+    bench.push(other, 50);
+    bench.serve();
+    bench.push(other, 1000);
+    let seconds = needed(&mut bench, 20 * MILLISECOND).expect("two lanes wait");
+    assert!(seconds > 0.06, "{seconds}");
+}
+
+/// Requests of 50 rows at three times the rate that one worker can serve, each wanted within 100
+/// ms; a batch costs 0.5 ms and 5 µs a row. Time is counted, not spent.
+#[test]
+fn at_three_times_the_load_what_is_admitted_is_in_time_and_no_capacity_is_lost() {
+    const ROWS: usize = 50;
+    let microseconds = Duration::from_micros;
+    let cost = |rows: usize| microseconds(500 + 5 * rows as u64);
+    let (budget, wanted_within) = (1000, 100 * MILLISECOND);
+    let mut bench = Bench::new(1_000_000, budget, Duration::ZERO);
+    let lane = bench.lane(1);
+    let start = bench.now;
+    let requests_a_second = budget as f64 / ROWS as f64 / cost(budget).as_secs_f64();
+    let between = Duration::from_secs_f64(1.0 / (3.0 * requests_a_second));
+    let end = start + Duration::from_secs(10);
+
+    let (mut arrival, mut offered, mut admitted, mut in_time) = (start, 0_u32, 0_u32, 0_u32);
+    let mut running: Option<(Instant, Vec<Instant>, usize, Duration)> = None;
+    while bench.now < end {
+        let done = running.as_ref().map(|(done, ..)| *done);
+        if done.is_some_and(|done| done <= arrival) {
+            let (done, deadlines, rows, took) = running.take().unwrap();
+            bench.now = done;
+            in_time += deadlines.iter().filter(|deadline| **deadline >= done).count() as u32;
+            bench.scheduler.give_back(lane, Some(Box::new(NoBackend)), rows, took);
+        } else {
+            bench.now = arrival;
+            arrival += between;
+            offered += 1;
+            admitted += u32::from(bench.try_push(lane, ROWS, Some(wanted_within)).is_ok());
+        }
+        if running.is_none()
+            && let Next::Run(work) = bench.scheduler.next(bench.now)
+        {
+            let took = cost(work.rows);
+            let deadlines = work.entries.iter().filter_map(|entry| entry.deadline).collect();
+            running = Some((bench.now + took, deadlines, work.rows, took));
+        }
+    }
+    let capacity = requests_a_second * 10.0;
+    assert!(f64::from(offered) > 2.9 * capacity, "{offered} offered, capacity {capacity}");
+    let goodput = f64::from(in_time) / capacity;
+    assert!(goodput > 0.97, "{goodput} of the capacity");
+    let waiting = bench.scheduler.waiting_rows(lane, 0) / ROWS + budget / ROWS;
+    assert!(admitted <= in_time + waiting as u32, "{admitted} admitted, {in_time} in time");
 }

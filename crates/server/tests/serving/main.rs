@@ -5,5 +5,6 @@ mod bad_requests;
 mod inference;
 mod lifecycle;
 mod operator;
+mod overload;
 mod scoring;
 mod support;
