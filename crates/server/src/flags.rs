@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
+use crate::probe;
 use crate::settings::{LogFormat, Settings, environment, schema};
 
 /// Flags of `gatefold-server` and `gatefold serve`.
@@ -59,19 +60,25 @@ pub struct Flags {
     /// Print a settings file with every key explained and at its default, and end
     #[arg(long)]
     pub example: bool,
+    /// Ask the running server with these settings whether it is ready, print its answer, and end
+    #[arg(long)]
+    pub probe: bool,
 }
 
 impl Flags {
     /// What the flags ask to be printed in place of serving.
     ///
     /// # Errors
-    /// As [`Flags::settings`], where the settings are asked for.
+    /// As [`Flags::settings`] and [`probe`](mod@probe), where the settings and the server are asked for.
     pub fn printed(&self) -> anyhow::Result<Option<String>> {
         if self.schema {
             return Ok(Some(schema::json_schema()));
         }
         if self.example {
             return Ok(Some(schema::example()));
+        }
+        if self.probe {
+            return probe::probe(&self.settings(std::env::vars_os())?).map(Some);
         }
         self.check.then(|| Ok(toml::to_string(&self.settings(std::env::vars_os())?)?)).transpose()
     }

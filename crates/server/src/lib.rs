@@ -12,6 +12,7 @@
 //! - [`port`]: connections. [`gate`]: how many requests are held. [`deadline`]: the caller's deadline.
 //! - [`scorer`]: the path of every scoring call. [`status`]: errors → codes.
 //! - [`health`], [`readiness`], [`admin`], [`metrics`], [`statistics`], [`telemetry`]: what is seen from outside.
+//! - [`probe`](mod@probe): asks a running server whether it is ready.
 //! - [`client`]: connecting, and requests from JSON values.
 
 pub mod admin;
@@ -26,6 +27,7 @@ pub mod listen;
 pub mod metrics;
 pub mod operator;
 pub mod port;
+pub mod probe;
 pub mod readiness;
 pub mod run;
 pub mod scorer;
