@@ -8,8 +8,10 @@ mod bars;
 mod bench;
 mod demo;
 mod deny;
+mod deploy;
 mod onnx_runtime;
 mod program;
+mod promtool;
 mod record;
 mod reproduce;
 mod server;
@@ -45,6 +47,8 @@ enum Command {
     Lint,
     /// Check licences, bans and sources of all dependencies with cargo-deny.
     Deny,
+    /// Check the files of deploy/, each by a tool that knows its format.
+    Deploy,
     /// Measure speed and print it beside its bars.
     Bench(bench::BenchOptions),
     /// Train and evaluate published comparisons and print them beside the published figures.
@@ -75,6 +79,7 @@ fn run(command: Command) -> Result<()> {
         Command::Test(options) => test::run(&workspace, &options),
         Command::Lint => test::lint(&workspace),
         Command::Deny => deny::run(&workspace),
+        Command::Deploy => deploy::check(&workspace),
         Command::Bench(options) => bench::run(&workspace, &options),
         Command::Reproduce(options) => reproduce::run(&workspace, &options),
     }

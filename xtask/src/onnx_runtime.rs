@@ -176,6 +176,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_container_takes_the_same_wheels() {
+        let requirements = include_str!("../../deploy/onnxruntime.txt");
+        assert!(requirements.contains(&format!("onnxruntime=={VERSION} ")), "{requirements}");
+        for wheel in WHEELS {
+            assert!(requirements.contains(wheel.wheel_sha256), "{} in {requirements}", wheel.architecture);
+        }
+    }
+
+    #[test]
     fn hash_of_a_file_is_the_published_one() {
         // FIPS 180-2, appendix B.1: the message "abc".
         let folder = std::env::temp_dir().join(format!("xtask-hash-{}", std::process::id()));

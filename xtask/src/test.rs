@@ -3,8 +3,8 @@
 use anyhow::Result;
 use clap::Args;
 
-use crate::onnx_runtime;
 use crate::workspace::{Workspace, step};
+use crate::{deploy, onnx_runtime};
 
 #[derive(Args)]
 pub(crate) struct TestOptions {
@@ -15,6 +15,7 @@ pub(crate) struct TestOptions {
 pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
     let library = onnx_runtime::ensure()?;
     step("format", workspace.cargo().args(["fmt", "--all", "--check"]))?;
+    deploy::check(workspace)?;
     // The system tests drive the programs themselves.
     workspace.build_programs()?;
     let mut tests = workspace.cargo();

@@ -1,4 +1,5 @@
-//! Python environments for the parts that compare Gatefold with Python libraries.
+//! Python environments for the parts that compare Gatefold with Python libraries, or are checked by
+//! tools that PyPI holds.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
