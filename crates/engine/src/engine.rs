@@ -142,6 +142,7 @@ impl Engine {
     pub fn install(&self, prepared: Prepared) -> ModelVersion {
         let Prepared { instance, backends, .. } = prepared;
         let model = instance.model.clone();
+        self.shared.observer.installed(&model, &instance.bundle);
         let lane = self.shared.lock().add(instance.clone(), backends);
         let served = Arc::new(Served { instance, lane, since: std::time::SystemTime::now() });
         let replaced = {

@@ -3,11 +3,21 @@
 
 use std::time::Duration;
 
-use crate::{ModelState, ModelVersion, ScoreError, ScoreReply};
+use gatefold_features::{FeatureBatch, RawBatch};
+
+use crate::{Bundle, ModelState, ModelVersion, ScoreError, ScoreReply};
 
 /// Listens to the engine. Calls come from many threads and on the path of a request: they must be
 /// quick and must not block.
 pub trait Observer: Send + Sync {
+    /// A model version is about to take traffic: nothing else is told of it before.
+    fn installed(&self, model: &ModelVersion, bundle: &Bundle) {
+        let _ = (model, bundle);
+    }
+    /// The raw values of a job were encoded.
+    fn encoded(&self, model: &ModelVersion, bundle: &Bundle, raw: &RawBatch<'_>, batch: &FeatureBatch) {
+        let _ = (model, bundle, raw, batch);
+    }
     /// A job was scored.
     fn scored(&self, reply: &ScoreReply, candidates: usize) {
         let _ = (reply, candidates);

@@ -135,7 +135,7 @@ impl Encoder {
     }
 
     /// Position of the feature `name`; callers that keep the schema's order skip the hash map.
-    fn index_of(&self, name: &str, position: usize) -> Result<usize, EncodeError> {
+    pub(crate) fn index_of(&self, name: &str, position: usize) -> Result<usize, EncodeError> {
         if self.set.features.get(position).is_some_and(|fitted| fitted.feature.name == name) {
             return Ok(position);
         }

@@ -25,8 +25,10 @@ pub mod json;
 mod lookup;
 pub mod murmur;
 pub mod raw;
+mod tally;
 
 pub use batch::{FeatureBatch, FeatureColumn};
 pub use encoder::{Encoder, Strictness};
 pub use error::EncodeError;
 pub use raw::{RawBatch, RawColumn, RawValues};
+pub use tally::Tally;

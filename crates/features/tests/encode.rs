@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use gatefold_features::{
-    EncodeError, Encoder, FeatureBatch, FeatureColumn, RawBatch, RawColumn, RawValues, Strictness,
+    EncodeError, Encoder, FeatureBatch, FeatureColumn, RawBatch, RawColumn, RawValues, Strictness, Tally,
     fit::Fitter, murmur,
 };
 use gatefold_schema::{EncoderSet, EncoderState, Feature, JsonRequest, VocabularyValues, strict::from_toml};
@@ -483,4 +483,40 @@ fn given_codes_pass_through_and_others_are_refused() {
         encode("[9, 1]", "[99]", Strictness::Lenient).unwrap(),
         [codes(1, &[4, 1]), codes(3, &[0, 8, 8])]
     );
+}
+
+#[test]
+fn missing_and_unknown_values_are_counted() {
+    let second = r#"{
+        "user": {"user_id": 99, "likes": null}, "context": {"hour": null, "seen": []},
+        "items": {"item_id": [1], "category": ["hats"], "brand": [null], "price": [null], "stock": [1],
+                  "views": [1], "quality": [0.5]}}"#;
+    let encoder = Encoder::new(fitted()).unwrap();
+    let requests = [REQUEST, second].map(|text| serde_json::from_str::<JsonRequest>(text).unwrap());
+    let raw = RawBatch::from_json(&requests, encoder.set()).unwrap();
+    let batch = encoder.encode(&raw, Strictness::Refuse).unwrap();
+    let tallies = encoder.tally(&raw, &batch);
+    let names: Vec<String> = features().into_iter().map(|feature| feature.name).collect();
+    let expected = [
+        // Values, missing, unknown.
+        ("user_id", [2, 0, 1]),
+        // zoo, new, books; the other list is missing.
+        ("likes", [4, 1, 1]),
+        ("hour", [2, 1, 0]),
+        // An empty list has no value.
+        ("seen", [1, 0, 0]),
+        ("item_id", [4, 1, 0]),
+        ("category", [4, 1, 2]),
+        ("brand", [4, 2, 0]),
+        ("price", [4, 2, 0]),
+        ("stock", [4, 1, 0]),
+        ("views", [4, 1, 0]),
+        ("quality", [4, 1, 0]),
+    ];
+    for ((name, [values, missing, unknown]), (found, tally)) in
+        expected.into_iter().zip(names.iter().zip(tallies))
+    {
+        assert_eq!(name, found);
+        assert_eq!(tally, Tally { values, missing, unknown }, "{name}");
+    }
 }

@@ -9,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ModelGauge};
 use crate::readiness::Readiness;
 
 /// What the admin port shows.
@@ -55,8 +55,9 @@ async fn ready(State(shown): State<Shown>) -> impl IntoResponse {
 }
 
 async fn metrics(State(shown): State<Shown>) -> impl IntoResponse {
-    let loaded = shown.readiness.loaded();
-    shown.metrics.models(loaded.iter().map(|(name, version, waiting)| (name.as_str(), *version, *waiting)));
+    let (models, status) = shown.readiness.models();
+    let gauges: Vec<ModelGauge<'_>> = models.iter().map(ModelGauge::from).collect();
+    shown.metrics.models(&gauges, &status);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], shown.metrics.text())
 }

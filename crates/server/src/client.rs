@@ -101,7 +101,7 @@ pub fn score_request(request: &JsonRequest, model: &wire::Model) -> Result<wire:
 }
 
 fn in_column(list: &str, name: &str, problem: String) -> FieldError {
-    FieldError { field: format!("{list} '{name}'"), problem }
+    FieldError::new(format!("{list} '{name}'"), problem)
 }
 
 fn column(name: &str, rows: &[Value], model: &wire::Model) -> Result<wire::Column, String> {

@@ -22,12 +22,35 @@ pub struct FieldError {
     /// Where in the message, such as `items 'price'`.
     pub field: String,
     /// What was found there and what to do.
-    pub problem: String,
+    pub problem: Problem,
+}
+
+/// What is wrong with a field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// It cannot be meant so.
+    #[error("{0}")]
+    Wrong(String),
+    /// It is more than one of the [`Limits`] allows.
+    #[error("{0}")]
+    OverLimit(String),
+}
+
+impl From<String> for Problem {
+    fn from(text: String) -> Self {
+        Problem::Wrong(text)
+    }
+}
+
+impl From<&str> for Problem {
+    fn from(text: &str) -> Self {
+        Problem::Wrong(text.to_owned())
+    }
 }
 
 impl FieldError {
     /// `problem` at `field`.
-    pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+    pub(crate) fn new(field: impl Into<String>, problem: impl Into<Problem>) -> Self {
         Self { field: field.into(), problem: problem.into() }
     }
 }
@@ -87,7 +110,10 @@ pub fn raw_batch<'a>(
     if columns > limits.columns {
         return Err(FieldError::new(
             "columns",
-            format!("{columns} columns, at most {} are accepted (limits.columns)", limits.columns),
+            Problem::OverLimit(format!(
+                "{columns} columns, at most {} are accepted (limits.columns)",
+                limits.columns
+            )),
         ));
     }
     let mut batch = RawBatch { requests: 1, columns: Vec::with_capacity(columns), ..RawBatch::default() };
@@ -162,16 +188,16 @@ fn candidates(
         )),
         _ if count > limits.candidates => Err(FieldError::new(
             "candidates",
-            format!(
+            Problem::OverLimit(format!(
                 "{count} candidates, at most {} are accepted (limits.candidates): split the request",
                 limits.candidates
-            ),
+            )),
         )),
         _ => Ok(count),
     }
 }
 
-fn raw_column<'a>(column: &'a wire::Column, limits: &Limits) -> Result<RawColumn<'a>, String> {
+fn raw_column<'a>(column: &'a wire::Column, limits: &Limits) -> Result<RawColumn<'a>, Problem> {
     use wire::column::Values;
     let values = match column.values.as_ref() {
         None => return Err("has no values: set one of ints, floats, texts, int_lists, text_lists".into()),
@@ -197,7 +223,7 @@ fn raw_column<'a>(column: &'a wire::Column, limits: &Limits) -> Result<RawColumn
     Ok(RawColumn { values, missing })
 }
 
-fn borrow_texts<'a>(texts: &'a [String], limits: &Limits) -> Result<Vec<&'a str>, String> {
+fn borrow_texts<'a>(texts: &'a [String], limits: &Limits) -> Result<Vec<&'a str>, Problem> {
     let mut borrowed = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
         check_text(index, text.len(), limits)?;
@@ -207,39 +233,42 @@ fn borrow_texts<'a>(texts: &'a [String], limits: &Limits) -> Result<Vec<&'a str>
 }
 
 /// Checks the length of the text at `index`.
-pub(crate) fn check_text(index: usize, bytes: usize, limits: &Limits) -> Result<(), String> {
+pub(crate) fn check_text(index: usize, bytes: usize, limits: &Limits) -> Result<(), Problem> {
     if bytes > limits.text_bytes {
-        return Err(format!(
+        return Err(Problem::OverLimit(format!(
             "value {index} has {bytes} bytes, at most {} are accepted (limits.text_bytes)",
             limits.text_bytes
-        ));
+        )));
     }
     Ok(())
 }
 
-fn check_offsets(offsets: &[u32], values: usize, limits: &Limits) -> Result<(), String> {
+fn check_offsets(offsets: &[u32], values: usize, limits: &Limits) -> Result<(), Problem> {
     let (Some(&first), Some(&last)) = (offsets.first(), offsets.last()) else {
         return Err("offsets are empty: give rows + 1 of them, starting with 0".into());
     };
     if first != 0 {
-        return Err(format!("offsets start with {first}: they must start with 0"));
+        return Err(format!("offsets start with {first}: they must start with 0").into());
     }
     for (row, pair) in offsets.windows(2).enumerate() {
         let Some(length) = pair[1].checked_sub(pair[0]) else {
             return Err(format!(
                 "offsets fall from {} to {} at row {row}: they must never fall",
                 pair[0], pair[1]
-            ));
+            )
+            .into());
         };
         if length as usize > limits.sequence_length {
-            return Err(format!(
+            return Err(Problem::OverLimit(format!(
                 "row {row} has {length} elements, at most {} are accepted (limits.sequence_length)",
                 limits.sequence_length
-            ));
+            )));
         }
     }
     if last as usize != values {
-        return Err(format!("offsets end with {last}, but there are {values} values: they must be equal"));
+        return Err(
+            format!("offsets end with {last}, but there are {values} values: they must be equal").into()
+        );
     }
     Ok(())
 }

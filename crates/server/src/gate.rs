@@ -11,7 +11,7 @@ use axum::response::Response;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Rejection};
 
 /// Calls that hold one request from their beginning to their end.
 const UNARY: [&str; 2] = ["/gatefold.ranking.v1.Ranking/Score", "/inference.GRPCInferenceService/ModelInfer"];
@@ -37,7 +37,7 @@ impl Gate {
     }
 
     fn refused(&self) -> Status {
-        self.metrics.finished("", Code::ResourceExhausted);
+        self.metrics.refused(None, Code::ResourceExhausted, Rejection::ServerFull);
         Status::resource_exhausted(format!(
             "the server is overloaded: {} requests are being worked on (limits.requests); try again later or \
              elsewhere",

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use gatefold_engine::{BatchEvent, Engine, ModelState, ModelVersion, Observer};
+use gatefold_engine::{BatchEvent, Bundle, Engine, ModelState, ModelVersion, Observer, ScoreReply};
+use gatefold_features::{FeatureBatch, RawBatch};
 use gatefold_proto::inference::grpc_inference_service_server;
 use gatefold_proto::ranking::v1::ranking_server;
 use tokio::sync::watch;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Installed, Metrics};
 use crate::readiness::Readiness;
 use crate::statistics::Statistics;
 
@@ -37,12 +38,34 @@ impl EngineListener {
 
 impl Observer for EngineListener {
     fn batch(&self, event: &BatchEvent<'_>) {
-        self.metrics.batch(&event.model.name, event.rows, event.infer, event.ok);
+        self.metrics.batch(event);
         self.statistics.batch(event.model, event.rows, event.infer);
+    }
+
+    fn installed(&self, model: &ModelVersion, bundle: &Bundle) {
+        let manifest = bundle.manifest();
+        let written = std::fs::metadata(bundle.path().join("manifest.json")).and_then(|file| file.modified());
+        let installed = Installed {
+            features: manifest.features.iter().map(|fitted| fitted.feature.name.as_str()).collect(),
+            outputs: manifest.outputs.iter().map(|output| output.name.as_str()).collect(),
+            published: written.unwrap_or_else(|_| SystemTime::now()),
+        };
+        self.metrics.installed(model, &installed);
+    }
+
+    fn encoded(&self, model: &ModelVersion, bundle: &Bundle, raw: &RawBatch<'_>, batch: &FeatureBatch) {
+        self.metrics.encoded(model, &bundle.encoder().tally(raw, batch));
+    }
+
+    fn scored(&self, reply: &ScoreReply, _candidates: usize) {
+        self.metrics.scored(reply);
     }
 
     fn model(&self, model: &ModelVersion, state: &ModelState) {
         self.statistics.model(model, state);
+        if *state == ModelState::Unloaded {
+            self.metrics.unloaded(model);
+        }
         self.changed.send_replace(());
     }
 }

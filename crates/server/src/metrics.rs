@@ -1,35 +1,82 @@
 //! What Prometheus collects.
 //!
-//! Labels are bounded: a model name is used as a label only once it is known to name a loaded model,
-//! so that callers cannot grow the process with made-up names.
+//! The number of time series is bounded: a model and its version are used as labels only once they
+//! are loaded, features and outputs are those of its manifest, and what a version has counted is
+//! dropped ten minutes after it has gone, when it has been collected for the last time. Everything
+//! that a request touches has been looked up when its model was loaded (`series`).
+//!
+//! `deploy/METRICS.md` lists every metric; a test holds it to what is registered here.
+
+mod labels;
+mod loaded;
+mod process;
+mod rejection;
+mod scores;
+mod series;
+#[cfg(test)]
+mod table;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Write;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use gatefold_engine::{BatchEvent, ModelInfo, ModelStatus, ModelVersion, ScoreReply};
+use gatefold_features::Tally;
+use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 use tonic::Code;
+
+use self::labels::{ByCode, ByReason};
+use self::loaded::LoadedModels;
+use self::process::Process;
+pub use self::rejection::Rejection;
+use self::series::{Families, Served};
 
 /// The server's metrics; cheap to update from any thread.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     requests: Family<ByCode, Counter>,
-    candidates: Family<ByVersion, Counter>,
-    total: Family<ByModel, Histogram, fn() -> Histogram>,
-    encode: Family<ByModel, Histogram, fn() -> Histogram>,
-    queue: Family<ByModel, Histogram, fn() -> Histogram>,
-    infer: Family<ByModel, Histogram, fn() -> Histogram>,
-    batch: Family<ByModel, Histogram, fn() -> Histogram>,
-    failed_batches: Family<ByModel, Counter>,
-    waiting: Family<ByModel, Gauge>,
-    version: Family<ByModel, Gauge>,
+    rejections: Family<ByReason, Counter>,
     in_flight: Gauge,
+    loaded: LoadedModels,
+    served: Served,
+}
+
+/// What is known of a model version before it takes traffic.
+#[derive(Clone, Debug)]
+pub struct Installed<'a> {
+    /// Names of its features, in the order of the manifest.
+    pub features: Vec<&'a str>,
+    /// Names of its outputs.
+    pub outputs: Vec<&'a str>,
+    /// When it was published.
+    pub published: SystemTime,
+}
+
+/// A model version that takes traffic, at the moment of a collection.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelGauge<'a> {
+    /// Name and version.
+    pub model: &'a ModelVersion,
+    /// Whether it takes the traffic which names no version.
+    pub current: bool,
+    /// Candidates waiting in its queue.
+    pub waiting_rows: usize,
+    /// When it began to take traffic.
+    pub since: SystemTime,
+}
+
+impl<'a> From<&'a ModelInfo> for ModelGauge<'a> {
+    fn from(info: &'a ModelInfo) -> Self {
+        let ModelInfo { model, current, waiting_rows, since, .. } = info;
+        Self { model, current: *current, waiting_rows: *waiting_rows, since: *since }
+    }
 }
 
 /// Times and sizes of one answered request.
@@ -45,130 +92,95 @@ pub struct Answered {
     pub total: Duration,
 }
 
-/// Counts a request as in flight until dropped.
+/// Counts a request as in flight until dropped, and as cancelled where it is dropped before
+/// [`InFlight::ended`].
 #[derive(Debug)]
-pub struct InFlight<'a>(&'a Gauge);
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ByModel {
-    model: String,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ByVersion {
-    model: String,
-    version: u64,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ByCode {
-    model: String,
-    code: &'static str,
+pub struct InFlight<'a> {
+    metrics: &'a Metrics,
+    ended: bool,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("gatefold");
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Process));
+        let ours = registry.sub_registry_with_prefix("gatefold");
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "The running program", build);
+        ours.register("build", "The running program", build);
         let requests = Family::default();
-        registry.register(
+        ours.register(
             "requests",
-            "Score requests by status code; model is empty where the request named none that is loaded",
+            "Score requests by status code; model is empty and version 0 where none is loaded that was named",
             requests.clone(),
         );
-        let candidates = Family::default();
-        registry.register("candidates", "Candidates scored", candidates.clone());
-        let waiting = Family::default();
-        registry.register("queue_rows", "Candidates waiting in the queue", waiting.clone());
-        let version = Family::default();
-        registry.register("model_version", "Version that takes traffic", version.clone());
+        let rejections = Family::default();
+        let reasons = Rejection::ALL.map(Rejection::name).join(", ");
+        let help = format!("Score requests that got no scores, by reason ({reasons}); model as in requests");
+        ours.register("rejections", help, rejections.clone());
         let in_flight = Gauge::default();
-        registry.register("requests_in_flight", "Score requests being worked on", in_flight.clone());
-        let mut seconds = |name: &str, help: &str| {
-            let family = Family::new_with_constructor(time_buckets as fn() -> Histogram);
-            registry.register_with_unit(name, help, Unit::Seconds, family.clone());
-            family
-        };
-        let total = seconds("request", "Time from the decoded message to the finished reply");
-        let encode = seconds("encode", "Time to check and encode a request");
-        let queue = seconds("queue", "Time a request waited for its batch to start");
-        let infer = seconds("infer", "Time to run the model on a batch");
-        let batch = Family::new_with_constructor(size_buckets as fn() -> Histogram);
-        registry.register("batch_candidates", "Candidates in a batch", batch.clone());
-        let failed_batches = Family::default();
-        registry.register("failed_batches", "Batches that the model failed on", failed_batches.clone());
-        Self {
-            registry,
-            requests,
-            candidates,
-            total,
-            encode,
-            queue,
-            infer,
-            batch,
-            failed_batches,
-            waiting,
-            version,
-            in_flight,
-        }
+        ours.register("requests_in_flight", "Score requests being worked on", in_flight.clone());
+        let loaded = LoadedModels::register(ours);
+        let families = Families::register(ours, requests.clone(), rejections.clone());
+        Self { registry, requests, rejections, in_flight, loaded, served: Served::new(families) }
     }
-}
-
-/// 50 µs to 3.3 s.
-fn time_buckets() -> Histogram {
-    Histogram::new(exponential_buckets(50e-6, 2.0, 17))
-}
-
-/// 1 to 16,384 candidates.
-fn size_buckets() -> Histogram {
-    Histogram::new(exponential_buckets(1.0, 2.0, 15))
 }
 
 impl Metrics {
     /// Notes that a request arrived.
     pub fn arrived(&self) -> InFlight<'_> {
         self.in_flight.inc();
-        InFlight(&self.in_flight)
+        InFlight { metrics: self, ended: false }
+    }
+
+    /// Notes that a model version is about to take traffic.
+    pub fn installed(&self, model: &ModelVersion, installed: &Installed<'_>) {
+        self.served.add(model, installed);
+    }
+
+    /// Notes that a model version takes no traffic any more.
+    pub fn unloaded(&self, model: &ModelVersion) {
+        self.served.leave(model);
+    }
+
+    /// Notes the values of an encoded request; one tally a feature.
+    pub fn encoded(&self, model: &ModelVersion, tallies: &[Tally]) {
+        if let Some(series) = self.served.get(model) {
+            series.encoded(tallies);
+        }
+    }
+
+    /// Notes the scores of a request.
+    pub fn scored(&self, reply: &ScoreReply) {
+        if let Some(series) = self.served.get(&reply.model) {
+            series.scored(&reply.outputs, &reply.scores);
+        }
     }
 
     /// Notes an answered request.
-    pub fn answered(&self, model: &str, version: u64, answered: &Answered) {
-        self.finished(model, Code::Ok);
-        self.candidates
-            .get_or_create(&ByVersion { model: model.to_owned(), version })
-            .inc_by(answered.candidates as u64);
-        let by = ByModel { model: model.to_owned() };
-        self.total.get_or_create(&by).observe(answered.total.as_secs_f64());
-        self.encode.get_or_create(&by).observe(answered.encode.as_secs_f64());
-        self.queue.get_or_create(&by).observe(answered.queue.as_secs_f64());
+    pub fn answered(&self, model: &ModelVersion, answered: &Answered) {
+        if let Some(series) = self.served.get(model) {
+            series.answered(answered);
+        }
     }
 
     /// Notes one run of a model.
-    pub fn batch(&self, model: &str, candidates: usize, infer: Duration, ok: bool) {
-        let by = ByModel { model: model.to_owned() };
-        self.infer.get_or_create(&by).observe(infer.as_secs_f64());
-        self.batch.get_or_create(&by).observe(candidates as f64);
-        if !ok {
-            self.failed_batches.get_or_create(&by).inc();
+    pub fn batch(&self, event: &BatchEvent<'_>) {
+        if let Some(series) = self.served.get(event.model) {
+            series.batch(event);
         }
     }
 
-    /// Notes a request that ended with `code`; `model` is empty unless it is loaded.
-    pub fn finished(&self, model: &str, code: Code) {
-        self.requests.get_or_create(&ByCode { model: model.to_owned(), code: code_name(code) }).inc();
+    /// Notes a request that got no scores; `model` is the loaded version it was for.
+    pub fn refused(&self, model: Option<&ModelVersion>, code: Code, reason: Rejection) {
+        let model = model.filter(|model| self.served.get(model).is_some());
+        self.requests.get_or_create(&ByCode::new(model, code)).inc();
+        self.rejections.get_or_create(&ByReason::new(model, reason)).inc();
     }
 
-    /// Replaces what is known of the loaded models: name, version that takes traffic, and
-    /// candidates waiting.
-    pub fn models<'a>(&self, models: impl Iterator<Item = (&'a str, u64, usize)>) {
-        self.version.clear();
-        self.waiting.clear();
-        for (model, version, waiting) in models {
-            let by = ByModel { model: model.to_owned() };
-            self.version.get_or_create(&by).set(i64::try_from(version).unwrap_or(i64::MAX));
-            self.waiting.get_or_create(&by).set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        }
+    /// Replaces what is known of the loaded models.
+    pub fn models(&self, models: &[ModelGauge<'_>], status: &[ModelStatus]) {
+        self.served.sweep();
+        self.loaded.show(models, status, |model| self.served.get(model).map(|series| series.published));
     }
 
     /// Everything in the OpenMetrics text format.
@@ -182,9 +194,19 @@ impl Metrics {
     }
 }
 
+impl InFlight<'_> {
+    /// Notes that the request has its answer, whatever it is.
+    pub fn ended(mut self) {
+        self.ended = true;
+    }
+}
+
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.dec();
+        self.metrics.in_flight.dec();
+        if !self.ended {
+            self.metrics.refused(None, Code::Cancelled, Rejection::Cancelled);
+        }
     }
 }
 
@@ -208,46 +230,5 @@ pub fn code_name(code: Code) -> &'static str {
         Code::Unavailable => "UNAVAILABLE",
         Code::DataLoss => "DATA_LOSS",
         Code::Unauthenticated => "UNAUTHENTICATED",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_text_is_open_metrics_with_units_and_labels() {
-        let metrics = Metrics::default();
-        let answered = Answered {
-            candidates: 200,
-            encode: Duration::from_micros(60),
-            queue: Duration::from_micros(40),
-            total: Duration::from_millis(3),
-        };
-        metrics.answered("demo", 7, &answered);
-        metrics.finished("", Code::NotFound);
-        metrics.batch("demo", 400, Duration::from_millis(2), true);
-        metrics.models([("demo", 7, 12)].into_iter());
-        let in_flight = metrics.arrived();
-        let text = metrics.text();
-        for line in [
-            "gatefold_requests_total{model=\"demo\",code=\"OK\"} 1",
-            "gatefold_requests_total{model=\"\",code=\"NOT_FOUND\"} 1",
-            "gatefold_candidates_total{model=\"demo\",version=\"7\"} 200",
-            "gatefold_request_seconds_count{model=\"demo\"} 1",
-            "gatefold_queue_seconds_bucket{le=\"0.00005\",model=\"demo\"} 1",
-            "gatefold_batch_candidates_sum{model=\"demo\"} 400.0",
-            "gatefold_model_version{model=\"demo\"} 7",
-            "gatefold_queue_rows{model=\"demo\"} 12",
-            "gatefold_requests_in_flight 1",
-            "# EOF",
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
-        }
-        drop(in_flight);
-        metrics.models(std::iter::empty());
-        let text = metrics.text();
-        assert!(text.contains("gatefold_requests_in_flight 0"), "{text}");
-        assert!(!text.contains("gatefold_model_version{"), "{text}");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use gatefold_engine::{Engine, ModelState, Registry};
+use gatefold_engine::{Engine, ModelInfo, ModelState, ModelStatus, Registry};
 
 /// The server's state, looked up when it is asked for.
 pub struct Readiness {
@@ -69,17 +69,8 @@ impl Readiness {
         }
     }
 
-    /// Loaded models for the gauges: name, version that takes traffic, candidates waiting in all of
-    /// its versions.
-    pub fn loaded(&self) -> Vec<(String, u64, usize)> {
-        let mut loaded: BTreeMap<String, (u64, usize)> = BTreeMap::new();
-        for info in self.engine.models() {
-            let entry = loaded.entry(info.model.name.to_string()).or_default();
-            entry.1 += info.waiting_rows;
-            if info.current {
-                entry.0 = info.model.version;
-            }
-        }
-        loaded.into_iter().map(|(name, (version, waiting))| (name, version, waiting)).collect()
+    /// The versions that take traffic, and the state of all that are known.
+    pub fn models(&self) -> (Vec<ModelInfo>, Vec<ModelStatus>) {
+        (self.engine.models(), self.registry.status())
     }
 }

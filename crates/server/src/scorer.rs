@@ -80,20 +80,19 @@ impl Scorer {
         deadline: Option<Deadline>,
     ) -> Result<C::Reply, Status> {
         let started = Instant::now();
-        let _in_flight = self.metrics.arrived();
+        let in_flight = self.metrics.arrived();
         let span = tracing::debug_span!("score", request_id = call.request_id());
         let mut model = None;
         let result = self.score(call, deadline, started, &mut model).instrument(span.clone()).await;
+        in_flight.ended();
         result.map_err(|refusal| {
             let _entered = span.entered();
-            let (name, version) = match model {
-                None => Default::default(),
-                Some(ModelInfo { model, .. }) => {
-                    self.statistics.failed(&model, started.elapsed());
-                    (model.name.to_string(), model.version)
-                }
-            };
-            self.metrics.finished(&name, refusal.code());
+            let model = model.map(|info: ModelInfo| info.model);
+            if let Some(model) = &model {
+                self.statistics.failed(model, started.elapsed());
+            }
+            self.metrics.refused(model.as_ref(), refusal.code(), refusal.reason());
+            let (name, version) = model.as_ref().map_or(("", 0), |model| (&model.name, model.version));
             match refusal.code() {
                 Code::Internal => tracing::error!(model = name, version, "{refusal}"),
                 _ => tracing::debug!(model = name, version, "{refusal}"),
@@ -130,7 +129,7 @@ impl Scorer {
         let reply = call.reply(selection, reply, started)?;
         let total = started.elapsed();
         let (encode, queue) = (timings.encode, timings.queue);
-        self.metrics.answered(&model.name, model.version, &Answered { candidates, encode, queue, total });
+        self.metrics.answered(&model, &Answered { candidates, encode, queue, total });
         self.statistics.answered(&model, candidates, &timings, total);
         Ok(reply)
     }

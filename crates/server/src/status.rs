@@ -3,7 +3,8 @@
 use gatefold_engine::{RegistryError, ScoreError};
 use tonic::{Code, Status};
 
-use crate::convert::FieldError;
+use crate::convert::{FieldError, Problem};
+use crate::metrics::Rejection;
 
 /// Why a request is not answered.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,31 @@ impl Refusal {
                 ScoreError::DeadlineExceeded => Code::DeadlineExceeded,
                 ScoreError::ShuttingDown => Code::Unavailable,
                 ScoreError::Batch { .. } | ScoreError::Backend { .. } => Code::Internal,
+            },
+        }
+    }
+
+    /// The reason for counters and logs.
+    pub fn reason(&self) -> Rejection {
+        match self {
+            Refusal::Field(FieldError { problem: Problem::OverLimit(_), .. }) => Rejection::Limit,
+            Refusal::Field(_) => Rejection::BadInput,
+            Refusal::NoModel => Rejection::NotReady,
+            Refusal::Score(error) => match error {
+                ScoreError::UnknownModel { .. }
+                | ScoreError::UnknownVersion { .. }
+                | ScoreError::UnknownLabel { .. } => Rejection::UnknownModel,
+                ScoreError::UnknownOutput { .. }
+                | ScoreError::RepeatedOutput { .. }
+                | ScoreError::NoCandidates
+                | ScoreError::Encode(_) => Rejection::BadInput,
+                ScoreError::TooManyCandidates { .. } => Rejection::Limit,
+                ScoreError::Overloaded { .. } => Rejection::QueueFull,
+                ScoreError::Displaced { .. } => Rejection::Displaced,
+                ScoreError::TooLate { .. } => Rejection::TooLate,
+                ScoreError::DeadlineExceeded => Rejection::Deadline,
+                ScoreError::ShuttingDown => Rejection::Stopping,
+                ScoreError::Batch { .. } | ScoreError::Backend { .. } => Rejection::Failed,
             },
         }
     }

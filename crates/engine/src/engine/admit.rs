@@ -91,7 +91,11 @@ fn admit<'a>(
     admitted.map_err(|refused| refusal(shared, &served.instance.model, refused, deadline, started))?;
     let room = Room { shared, lane: served.lane, demand, used: false };
     let batch = match features {
-        Features::Raw(raw) => encode(&served.instance.bundle, raw)?,
+        Features::Raw(raw) => {
+            let batch = encode(&served.instance.bundle, raw)?;
+            shared.observer.encoded(&served.instance.model, &served.instance.bundle, raw, &batch);
+            batch
+        }
         Features::Encoded(batch) => {
             check_encoded(&served.instance.bundle, &batch)
                 .map_err(|reason| ScoreError::Batch { model: served.instance.model.clone(), reason })?;

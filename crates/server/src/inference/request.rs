@@ -12,7 +12,7 @@ use gatefold_schema::{Feature, Kind, Level, ValueType, strict::nearest};
 use super::describe;
 use super::rows::{self, Rows};
 use super::tensor::Tensor;
-use crate::convert::FieldError;
+use crate::convert::{FieldError, Problem};
 use crate::scorer::Question;
 use crate::settings::Limits;
 
@@ -151,8 +151,11 @@ fn given<'a>(
     let encoder = model.bundle.encoder();
     let inputs = &request.inputs;
     if inputs.len() > limits.columns {
-        let problem =
-            format!("{} inputs, at most {} are accepted (limits.columns)", inputs.len(), limits.columns);
+        let problem = Problem::OverLimit(format!(
+            "{} inputs, at most {} are accepted (limits.columns)",
+            inputs.len(),
+            limits.columns
+        ));
         return Err(FieldError::new("inputs", problem));
     }
     let raw = &request.raw_input_contents;
@@ -218,7 +221,7 @@ fn column<'a>(
     model: &str,
     limits: &Limits,
 ) -> Result<RawColumn<'a>, FieldError> {
-    let fail = |problem: String| FieldError::new(place(&feature.name), problem);
+    let fail = |problem: Problem| FieldError::new(place(&feature.name), problem);
     let Some(value) = &given.value else { return Err(fail("is missing".into())) };
     let suits = match feature.value_type {
         ValueType::Int => value.datatype.is_integer(),
@@ -227,7 +230,8 @@ fn column<'a>(
     };
     if !suits {
         let (found, expected) = (value.datatype.name(), describe::datatype(feature).name());
-        return Err(fail(format!("data-type is '{found}', but model '{model}' expects '{expected}'")));
+        let problem = format!("data-type is '{found}', but model '{model}' expects '{expected}'");
+        return Err(fail(problem.into()));
     }
     let (rows, length) = shape(value, feature, limits).map_err(fail)?;
     // Neither factor is above its limit.
@@ -251,32 +255,33 @@ fn column<'a>(
                 .map_err(|problem| FieldError::new(place(&format!("{}{LENGTH}", feature.name)), problem))?,
         };
         if let Some(row) = lengths.iter().position(|&length| length > feature.width()) {
-            return Err(fail(format!(
+            let problem = format!(
                 "row {row} has {} elements, at most {} are accepted: send the most relevant ones",
                 lengths[row],
                 feature.width()
-            )));
+            );
+            return Err(fail(problem.into()));
         }
         let offsets = Cow::Owned(offsets(&lengths));
         if text {
             let values = value.texts(count, limits).map_err(fail)?;
             RawValues::TextLists { values: unpad(Cow::Owned(values), &lengths, length).into_owned(), offsets }
         } else {
-            let values = value.integers(count).map_err(fail)?;
+            let values = value.integers(count).map_err(|text| fail(text.into()))?;
             RawValues::IntLists { values: unpad(values, &lengths, length), offsets }
         }
     } else if text {
         RawValues::Texts(value.texts(count, limits).map_err(fail)?)
     } else if value.datatype.is_integer() {
-        RawValues::Ints(value.integers(count).map_err(fail)?)
+        RawValues::Ints(value.integers(count).map_err(|text| fail(text.into()))?)
     } else {
-        RawValues::Floats(value.floats(count).map_err(fail)?)
+        RawValues::Floats(value.floats(count).map_err(|text| fail(text.into()))?)
     };
     Ok(RawColumn { values, missing })
 }
 
 /// Rows, and elements a row: 1 unless the feature is a sequence.
-fn shape(tensor: &Tensor<'_>, feature: &Feature, limits: &Limits) -> Result<(usize, usize), String> {
+fn shape(tensor: &Tensor<'_>, feature: &Feature, limits: &Limits) -> Result<(usize, usize), Problem> {
     let request = feature.side.level() == Level::Request;
     let sequence = feature.kind == Kind::Sequence;
     let (rows, length) = match *tensor.shape.as_slice() {
@@ -290,20 +295,20 @@ fn shape(tensor: &Tensor<'_>, feature: &Feature, limits: &Limits) -> Result<(usi
                 (false, false) => "[n] for n candidates",
                 (false, true) => "[n, length] for n candidates",
             };
-            return Err(format!("unexpected shape {:?}, expected {expected}", tensor.shape));
+            return Err(format!("unexpected shape {:?}, expected {expected}", tensor.shape).into());
         }
     };
     if rows > limits.candidates {
-        return Err(format!(
+        return Err(Problem::OverLimit(format!(
             "{rows} rows, at most {} are accepted (limits.candidates): split the request",
             limits.candidates
-        ));
+        )));
     }
     if length > limits.sequence_length {
-        return Err(format!(
+        return Err(Problem::OverLimit(format!(
             "rows of {length} elements, at most {} are accepted (limits.sequence_length)",
             limits.sequence_length
-        ));
+        )));
     }
     Ok((rows, length))
 }

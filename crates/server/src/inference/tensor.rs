@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use gatefold_proto::inference::InferTensorContents;
 use gatefold_proto::inference::model_infer_request::InferInputTensor;
 
-use crate::convert;
+use crate::convert::{self, Problem};
 use crate::settings::Limits;
 
 /// An input tensor whose datatype and shape are legal; its elements are not looked at yet.
@@ -211,10 +211,10 @@ impl<'a> Tensor<'a> {
     /// # Errors
     /// Another number of elements, lengths that do not fit the bytes, text that is no UTF-8 or
     /// longer than `limits` allow.
-    pub(super) fn texts(&self, count: usize, limits: &Limits) -> Result<Vec<&'a str>, String> {
+    pub(super) fn texts(&self, count: usize, limits: &Limits) -> Result<Vec<&'a str>, Problem> {
         let text = |(at, bytes): (usize, &'a [u8])| {
             convert::check_text(at, bytes.len(), limits)?;
-            std::str::from_utf8(bytes).map_err(|_| format!("element {at} is not UTF-8"))
+            std::str::from_utf8(bytes).map_err(|_| format!("element {at} is not UTF-8").into())
         };
         match &self.elements {
             Elements::Typed(contents) => {

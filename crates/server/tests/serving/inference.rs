@@ -291,7 +291,7 @@ async fn a_cancelled_call_gives_its_place_in_the_queue_back() {
         tokio::spawn(async move { client.model_infer(request(&vec![1.0; rows])).await })
     };
     let waiting = async |rows: usize| {
-        let line = format!("gatefold_queue_rows{{model=\"demo\"}} {rows}\n");
+        let line = format!("gatefold_queue_rows{{model=\"demo\",version=\"1\"}} {rows}\n");
         eventually(async || running.get("/metrics").await.contains(&line)).await;
     };
     // The first runs, so the second fills the queue.

@@ -53,8 +53,11 @@ async fn a_new_version_is_swapped_in_without_a_failed_request() {
     .await;
     let metrics = running.get("/metrics").await;
     assert!(metrics.contains("gatefold_model_version{model=\"demo\"} 2\n"), "{metrics}");
-    assert!(metrics.contains("gatefold_requests_total{model=\"demo\",code=\"OK\"}"), "{metrics}");
-    assert!(metrics.contains("gatefold_infer_seconds_count{model=\"demo\"}"), "{metrics}");
+    assert!(
+        metrics.contains("gatefold_requests_total{model=\"demo\",version=\"2\",code=\"OK\"}"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("gatefold_infer_seconds_count{model=\"demo\",version=\"2\"}"), "{metrics}");
     assert!(metrics.ends_with("# EOF\n"), "{metrics}");
 }
 

@@ -134,7 +134,7 @@ async fn a_late_request_is_answered_deadline_exceeded() {
     .await;
     eventually(async || {
         let metrics = running.get("/metrics").await;
-        metrics.contains("gatefold_requests_total{model=\"demo\",code=\"DEADLINE_EXCEEDED\"}")
+        metrics.contains("gatefold_requests_total{model=\"demo\",version=\"1\",code=\"DEADLINE_EXCEEDED\"}")
     })
     .await;
 }
@@ -188,7 +188,7 @@ async fn a_full_queue_gives_the_place_of_a_low_priority_to_a_high_one() {
         })
     };
     let waiting = async |rows: usize| {
-        let line = format!("gatefold_queue_rows{{model=\"demo\"}} {rows}\n");
+        let line = format!("gatefold_queue_rows{{model=\"demo\",version=\"1\"}} {rows}\n");
         eventually(async || running.get("/metrics").await.contains(&line)).await;
     };
     let in_flight = async |requests: usize| {
@@ -210,4 +210,35 @@ async fn a_full_queue_gives_the_place_of_a_low_priority_to_a_high_one() {
         (code, message.as_str()),
         (Code::InvalidArgument, "priority: is 10: it must be between 0 and 9")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_cancelled_or_missing_is_counted() {
+    let running = Running::start(|settings| settings.limits.candidates = 4).await;
+    let mut client = running.client().await;
+    let mut asked = request(&[10.0, 20.0]);
+    asked.items[0].missing = vec![1];
+    client.score(asked.clone()).await.unwrap();
+    asked.outputs = vec!["nothing".into()];
+    client.score(asked.clone()).await.unwrap_err();
+    asked.model = "nobody".into();
+    client.score(asked).await.unwrap_err();
+    client.score(request(&[1.0; 5])).await.unwrap_err();
+    running.delay.store(60_000, Ordering::Relaxed);
+    let call = tokio::spawn(async move { client.score(request(&[1.0])).await });
+    eventually(async || running.get("/metrics").await.contains("gatefold_requests_in_flight 1\n")).await;
+    call.abort();
+    eventually(async || running.get("/metrics").await.contains("reason=\"cancelled\"} 1\n")).await;
+    running.delay.store(0, Ordering::Relaxed);
+    let metrics = running.get("/metrics").await;
+    let demo = "model=\"demo\",version=\"1\"";
+    for line in [
+        format!("gatefold_rejections_total{{{demo},reason=\"bad_input\"}} 1"),
+        format!("gatefold_rejections_total{{{demo},reason=\"limit\"}} 1"),
+        "gatefold_rejections_total{model=\"\",version=\"0\",reason=\"unknown_model\"} 1".to_owned(),
+        format!("gatefold_feature_missing_total{{{demo},feature=\"item_id\"}} 1"),
+        format!("gatefold_score_count{{{demo},output=\"cvr\"}} 2"),
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
+    }
 }
