@@ -122,7 +122,7 @@ enum Command {
         #[arg(long, default_value_t = 30)]
         runs: usize,
         /// Trainings by which each learning rate is chosen, on tasks of their own.
-        #[arg(long, default_value_t = 2)]
+        #[arg(long, default_value_t = 3)]
         search_runs: usize,
         /// Batches of a training.
         #[arg(long, default_value_t = 8_000)]

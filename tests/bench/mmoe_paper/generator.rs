@@ -3,26 +3,25 @@
 
 use std::f64::consts::TAU;
 
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 /// Numbers of an input, the paper's `d`.
 pub(crate) const DIMENSIONS: usize = 100;
-/// Sines of the labels, the paper's `m`.
+/// Sines of the labels, the paper's `m`: `αᵢ = i` and `βᵢ = 2πi/m`.
 const SINES: usize = 5;
 /// Standard deviation of the noise: a variance of 0.01.
 const NOISE: f64 = 0.1;
 
 /// Two tasks whose weight vectors have a given cosine, and the stream of their samples.
 ///
-/// The paper leaves open how long the weight vectors are and what the sines are. Here the vectors
-/// have length 1, and there are five sines, `αᵢ = i`, of random phases `βᵢ`, the same for both
-/// tasks: a slope with hills and valleys enough to tell the models apart.
+/// The paper leaves open how long the weight vectors are, and gives no numbers for the sines but
+/// that they are parameters, the same in every run. Here the vectors have length 1, and there are
+/// [`SINES`] sines with phases spread evenly: a slope with hills and valleys enough to tell the
+/// models apart.
 pub(crate) struct Source {
     weights: [Vec<f64>; 2],
-    /// `(α, β)` of each sine.
-    sines: Vec<(f64, f64)>,
     rng: ChaCha8Rng,
 }
 
@@ -37,8 +36,7 @@ pub(crate) struct Samples {
 
 impl Source {
     /// `w1 = u1` and `w2 = p·u1 + √(1−p²)·u2` for orthonormal `u1` and `u2`; the seed decides
-    /// them, the sines and the samples. The same seed gives the same `u1`, `u2`, sines and `x` for
-    /// every `p`.
+    /// them and the samples. The same seed gives the same `u1`, `u2` and `x` for every `p`.
     pub(crate) fn new(p: f64, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut draw = || -> Vec<f64> { (0..DIMENSIONS).map(|_| normal(&mut rng)).collect() };
@@ -49,8 +47,7 @@ impl Source {
         let u2 = normalised(u2);
         let across = (1.0 - p * p).sqrt();
         let w2 = u1.iter().zip(&u2).map(|(a, b)| p * a + across * b).collect();
-        let sines = (1..=SINES).map(|i| (i as f64, rng.random_range(0.0..TAU))).collect();
-        Self { weights: [u1, w2], sines, rng }
+        Self { weights: [u1, w2], rng }
     }
 
     /// The next `count` samples: `x ~ N(0, I)` and `y_k = w_kᵀx + Σ sin(α·w_kᵀx + β) + ε_k`.
@@ -67,7 +64,7 @@ impl Source {
             }
             for (labels, projection) in samples.y.iter_mut().zip(projections) {
                 let noise = NOISE * normal(&mut self.rng);
-                labels.push((label(&self.sines, projection) + noise) as f32);
+                labels.push((label(projection) + noise) as f32);
             }
         }
         samples
@@ -75,8 +72,9 @@ impl Source {
 }
 
 /// A label without its noise, from `wᵀx`.
-fn label(sines: &[(f64, f64)], projection: f64) -> f64 {
-    projection + sines.iter().map(|(alpha, beta)| (alpha * projection + beta).sin()).sum::<f64>()
+fn label(projection: f64) -> f64 {
+    let sine = |i: usize| (i as f64 * projection + TAU * i as f64 / SINES as f64).sin();
+    projection + (1..=SINES).map(sine).sum::<f64>()
 }
 
 fn normal(rng: &mut impl Rng) -> f64 {
@@ -110,16 +108,16 @@ mod tests {
     #[test]
     fn labels_are_the_function_and_noise() {
         let mut source = Source::new(0.5, 3);
-        let (weights, sines) = (source.weights.clone(), source.sines.clone());
-        assert_eq!(sines.iter().map(|(alpha, _)| *alpha).collect::<Vec<_>>(), [1.0, 2.0, 3.0, 4.0, 5.0]);
+        let weights = source.weights.clone();
+        let sines = [(1.0, 0.2), (2.0, 0.4), (3.0, 0.6), (4.0, 0.8), (5.0, 1.0)];
         let samples = source.draw(20_000);
         for (weights, labels) in weights.iter().zip(&samples.y) {
             let mut squares = 0.0;
             for (row, label) in labels.iter().enumerate() {
                 let z: f64 = samples.x.iter().zip(weights).map(|(x, w)| f64::from(x[row]) * w).sum();
                 let mut known = z;
-                for (alpha, beta) in &sines {
-                    known += (alpha * z + beta).sin();
+                for (alpha, turns) in &sines {
+                    known += (alpha * z + turns * TAU).sin();
                 }
                 squares += (f64::from(*label) - known).powi(2);
             }
@@ -133,7 +131,7 @@ mod tests {
     #[test]
     fn the_correlation_changes_nothing_else() {
         let [mut a, mut b] = [0.5, 1.0].map(|p| Source::new(p, 11));
-        assert_eq!((&a.weights[0], &a.sines), (&b.weights[0], &b.sines));
+        assert_eq!(a.weights[0], b.weights[0]);
         let (a, b) = (a.draw(100), b.draw(100));
         assert_eq!((&a.x, &a.y[0]), (&b.x, &b.y[0]));
         assert_ne!(a.y[1], b.y[1]);

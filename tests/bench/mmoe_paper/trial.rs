@@ -61,7 +61,8 @@ impl Trial {
         let mut curves = [const { Curve(Vec::new()) }; 3];
         for step in 1..=self.steps {
             let batch = source.draw(BATCH);
-            learners.iter_mut().try_for_each(|learner| learner.learn(&batch))?;
+            let factor = rate_factor(step, self.steps);
+            learners.iter_mut().try_for_each(|learner| learner.learn(&batch, factor))?;
             if step % (self.steps / MEASUREMENTS).max(1) == 0 {
                 for (curve, learner) in curves.iter_mut().zip(&mut learners) {
                     curve.0.push(learner.loss(&held_out)?);
@@ -70,6 +71,14 @@ impl Trial {
         }
         Ok(curves)
     }
+}
+
+/// What the learning rate is multiplied with in a step, counted from 1: it stays for the first half
+/// of a training and falls to zero in the second, in a straight line. With a rate that stays, a
+/// loss at the end is mostly the noise of the last steps.
+fn rate_factor(step: usize, steps: usize) -> f32 {
+    let left = (steps - step) as f32 / steps as f32;
+    (2.0 * left).min(1.0)
 }
 
 /// A model while it learns.
@@ -102,11 +111,12 @@ impl Learner {
         })
     }
 
-    /// One step on a batch.
-    fn learn(&mut self, batch: &Samples) -> Result<()> {
+    /// One step on a batch, with the learning rate times `rate_factor`.
+    fn learn(&mut self, batch: &Samples, rate_factor: f32) -> Result<()> {
         let inputs = self.names.inputs(batch);
         self.executor.run(&self.parameters, BATCH, BATCH, &inputs)?;
-        Ok(self.optimizer.step(&mut self.parameters, &self.gradients, &self.executor, &inputs, 1.0)?)
+        let Self { parameters, gradients, executor, .. } = self;
+        Ok(self.optimizer.step(parameters, gradients, executor, &inputs, rate_factor)?)
     }
 
     /// The mean of both tasks' mean squared errors on the held-out samples.
