@@ -118,16 +118,23 @@ fn check(kind: &str) {
     // Batch scoring of the raw rows.
     let raw = world.path("samples/raw-test.parquet");
     let out = beside.path().join("scores.parquet").to_str().expect("UTF-8").to_owned();
-    run_json(&["score", "--model", &world.path(&format!("models/{kind}")), "--input", &raw, "--out", &out]);
+    let model = world.path(&format!("models/{kind}"));
+    run_json(&["score", "--model", &model, "--input", &raw, "--out", &out, "--fuse", FORMULA]);
     for ((name, found), expected) in native.names.iter().zip(columns(&out, &native.names)).zip(&native.scores)
     {
         check_near(&format!("{kind} gatefold score {name}"), &found, expected);
     }
-    check_served(kind, &raw, &native);
+    let frame = ParquetReader::new(std::fs::File::open(&out).expect("the scores were written")).finish();
+    let frame = frame.expect("a Parquet file");
+    let fused = frame.column("fused").expect("a fused score").f64().expect("of f64");
+    check_served(kind, &raw, &native, &fused.into_no_null_iter().collect::<Vec<f64>>());
 }
 
+/// A fused score of two outputs and an item column.
+const FORMULA: &str = "ctr ^ 0.6 * ctcvr * coalesce(price, 1)";
+
 /// `Score` over gRPC, on raw rows of requests all over the test split.
-fn check_served(kind: &str, raw: &str, native: &Native) {
+fn check_served(kind: &str, raw: &str, native: &Native, fused: &[f64]) {
     let server = Server::start(&World::get().path("models"), &[]);
     let starts = native.split.request_starts();
     let picked: Vec<usize> = (0..starts.len()).step_by(starts.len().div_ceil(12)).collect();
@@ -135,13 +142,20 @@ fn check_served(kind: &str, raw: &str, native: &Native) {
     for request in picked {
         let (start, row) = (starts[request], starts[request].to_string());
         let end = starts.get(request + 1).copied().unwrap_or(native.split.rows);
-        let reply =
-            run_json(&["request", "--server", &server.url, "--model", kind, "--parquet", raw, "--row", &row]);
+        let asked = ["--server", &server.url, "--model", kind, "--parquet", raw, "--row", &row];
+        let reply = run_json(&[&["request"], &asked[..], &["--formula", FORMULA]].concat());
         for (name, expected) in native.names.iter().zip(&native.scores) {
             let list = reply["scores"][name].as_array().expect("one list an output");
             let found: Vec<f32> = list.iter().map(|score| score.as_f64().expect("a number") as f32).collect();
             check_near(&format!("{kind} Score {name} of request {request}"), &found, &expected[start..end]);
         }
+        let list = reply["fused"].as_array().expect("one number a candidate");
+        let found = list.iter().map(|score| score.as_f64().expect("a number"));
+        for (row, (found, expected)) in found.zip(&fused[start..end]).enumerate() {
+            let near = (found - expected).abs() <= 1e-5 + 1e-4 * expected.abs();
+            assert!(near, "{kind} request {request}, candidate {row}: fused {found}, offline {expected}");
+        }
+        assert_eq!(list.len(), end - start);
     }
 }
 

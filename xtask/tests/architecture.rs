@@ -7,10 +7,11 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Each crate, and the workspace crates that it may use directly.
-const MAY_USE: [(&str, &[&str]); 16] = [
+const MAY_USE: [(&str, &[&str]); 17] = [
     ("gatefold-proto", &[]),
     ("gatefold-schema", &[]),
     ("gatefold-features", &["schema"]),
+    ("gatefold-formula", &[]),
     ("gatefold-metrics", &[]),
     ("gatefold-graph", &[]),
     ("gatefold-exec", &["graph"]),
@@ -37,13 +38,14 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     ("gatefold-engine", &["schema", "features"]),
     ("gatefold-backend-ort", &["engine", "schema", "features"]),
     ("gatefold-experiment", &["metrics", "schema"]),
-    ("gatefold-server", &["proto", "schema", "features", "engine", "backend-ort", "experiment"]),
+    ("gatefold-server", &["proto", "schema", "features", "formula", "engine", "backend-ort", "experiment"]),
     (
         "gatefold",
         &[
             "proto",
             "schema",
             "features",
+            "formula",
             "metrics",
             "graph",
             "exec",

@@ -52,6 +52,12 @@ pub(crate) struct Args {
     /// Output that --top-k ranks by; may be left out with a single --output
     #[arg(long, value_name = "NAME", default_value = "")]
     top_k_by: String,
+    /// Formula of a fused score, such as "ctr ^ 0.6 * ctcvr"; --top-k ranks by it
+    #[arg(long, value_name = "FORMULA", default_value = "")]
+    formula: String,
+    /// Formula of a fused score by its name in the server's settings
+    #[arg(long, value_name = "NAME", default_value = "", conflicts_with = "formula")]
+    formula_name: String,
     /// Priority, 0 to 9: the higher goes first in the queue
     #[arg(long, value_name = "N", default_value_t = 0)]
     priority: u32,
@@ -97,6 +103,8 @@ pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<()> {
     request.outputs.clone_from(&args.outputs);
     request.top_k = args.top_k;
     request.priority = args.priority;
+    request.formula.clone_from(&args.formula);
+    request.formula_name.clone_from(&args.formula_name);
     request.top_k_by.clone_from(&args.top_k_by);
     let mut request = tonic::Request::new(request);
     request.set_timeout(Duration::from_secs_f64(args.timeout));
@@ -186,11 +194,18 @@ fn as_json(reply: &api::ScoreResponse) -> Value {
     if !reply.candidates.is_empty() {
         value["candidates"] = json!(reply.candidates);
     }
+    if !reply.labels.is_empty() {
+        value["labels"] = json!(reply.labels);
+    }
+    if !reply.fused.is_empty() {
+        value["fused"] = json!(reply.fused);
+    }
     if let Some(timings) = &reply.timings {
         value["timings_us"] = json!({
             "encode": timings.encode_us,
             "queue": timings.queue_us,
             "infer": timings.infer_us,
+            "rank": timings.rank_us,
             "total": timings.total_us,
         });
     }
@@ -201,13 +216,15 @@ fn as_table(reply: &api::ScoreResponse) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     let names = reply.outputs.iter().map(|output| output.name.as_str());
-    table.set_header(std::iter::once("candidate").chain(names));
+    let fused = (!reply.fused.is_empty()).then_some("fused");
+    table.set_header(std::iter::once("candidate").chain(names).chain(fused));
     let rows = reply.outputs.first().map_or(0, |output| output.scores.len());
     for row in 0..rows {
         let candidate = reply.candidates.get(row).map_or(row, |place| *place as usize);
         let scores = reply.outputs.iter().map(|output| output.scores.get(row));
         let scores = scores.map(|score| score.map_or_else(String::new, |score| format!("{score:.6}")));
-        table.add_row(std::iter::once(candidate.to_string()).chain(scores));
+        let fused = reply.fused.get(row).map(|fused| format!("{fused:.6}"));
+        table.add_row(std::iter::once(candidate.to_string()).chain(scores).chain(fused));
     }
     table.column_iter_mut().for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     let timings = reply.timings.unwrap_or_default();

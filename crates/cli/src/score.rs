@@ -2,10 +2,11 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use gatefold_engine::{BatchScorer, Bundle, GraphForm};
 use gatefold_features::Strictness;
-use gatefold_samples::{RawTable, ScoreFile};
+use gatefold_formula::Formula;
+use gatefold_samples::{RawRows, RawTable, ScoreFile};
 use serde_json::json;
 
 use crate::{bundles, console::Console, interrupt::Interrupt};
@@ -18,7 +19,7 @@ use crate::{bundles, console::Console, interrupt::Interrupt};
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Example:\n  gatefold score --model work/models/mmoe --input work/samples/raw-test.parquet \
-                        --out work/scores.parquet"
+                        --out work/scores.parquet --fuse \"ctr ^ 0.6 * ctcvr\""
 )]
 pub(crate) struct Args {
     /// Folder of a model (its latest version is used) or of one version.
@@ -36,6 +37,9 @@ pub(crate) struct Args {
     /// Rows scored at a time; a request is not divided unless it is longer.
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     batch_rows: u32,
+    /// Add a column `fused`: a formula over outputs and the int and float columns of candidates.
+    #[arg(long, value_name = "FORMULA")]
+    fuse: Option<String>,
     /// Use the graph that computes every input for each row anew.
     #[arg(long)]
     plain: bool,
@@ -56,7 +60,8 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
     let form = if args.plain { GraphForm::Plain } else { GraphForm::UserOnce };
     let mut scorer = BatchScorer::open(bundle, &bundles::loader()?, form, threads)
         .with_context(|| format!("cannot run the model {}", args.model.display()))?;
-    let mut file = ScoreFile::create(&args.out, &table, &outputs)
+    let formula = args.fuse.as_deref().map(Formula::parse).transpose().context("--fuse")?;
+    let mut file = ScoreFile::create(&args.out, &table, &outputs, formula.is_some())
         .with_context(|| format!("cannot write {}", args.out.display()))?;
 
     let rows = table.rows();
@@ -67,11 +72,14 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
         let next = interrupt.check().and_then(|()| Ok(table.next_rows(args.batch_rows as usize)?));
         next.transpose()
     });
+    let mut done = 0;
     let scored = scorer.run(
         chunks,
         |encoder, rows| Ok(encoder.encode(&rows.batch()?, Strictness::Lenient)?),
         |rows, scores| {
-            file.write(&rows, &scores)?;
+            let fused = formula.as_ref().map(|formula| fuse(formula, &outputs, &rows, &scores, done));
+            file.write(&rows, &scores, fused.transpose()?.as_deref())?;
+            done += rows.rows();
             bar.inc(rows.rows() as u64);
             anyhow::Ok(())
         },
@@ -92,4 +100,30 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
     }
     console
         .print(&format!("{rows} rows, {rows_per_second:.0} rows/s, {seconds:.1} s\n{}", args.out.display()))
+}
+
+/// The fused score of each row, by the names that the server knows: outputs first, then columns of
+/// candidates. `done` rows came before these.
+fn fuse(
+    formula: &Formula,
+    outputs: &[String],
+    rows: &RawRows,
+    scores: &[Vec<f32>],
+    done: usize,
+) -> Result<Vec<f64>> {
+    let mut columns = Vec::with_capacity(formula.names().len());
+    for name in formula.names() {
+        let output = outputs.iter().position(|output| output == name);
+        let output = output.map(|place| scores[place].iter().copied().map(f64::from).collect());
+        let Some(column) = output.or_else(|| rows.numbers(name)) else {
+            bail!(
+                "--fuse: '{name}' is neither an output ({}) nor an int or float column of candidates",
+                outputs.join(", ")
+            );
+        };
+        columns.push(column);
+    }
+    let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
+    let fused = formula.evaluate(rows.rows(), &columns);
+    fused.with_context(|| format!("--fuse: rows are counted from row {done} of the file"))
 }

@@ -188,6 +188,23 @@ impl RawRows {
         Ok(batch)
     }
 
+    /// Values of a column of candidates as numbers, NaN where missing: of an item feature, or of a
+    /// column that is no feature. `None` where there is no such column, or it holds no single ints or
+    /// floats.
+    pub fn numbers(&self, name: &str) -> Option<Vec<f64>> {
+        let feature = self.features.iter().position(|feature| feature.name == name);
+        let series = match feature {
+            Some(place) if self.features[place].side.level() == Level::Request => return None,
+            Some(place) => self.series[place].clone(),
+            None => self.frame.column(name).ok()?.as_materialized_series().clone(),
+        };
+        if !series.dtype().is_primitive_numeric() {
+            return None;
+        }
+        let numbers = series.cast(&DataType::Float64).ok()?;
+        Some(numbers.f64().ok()?.iter().map(|number| number.unwrap_or(f64::NAN)).collect())
+    }
+
     /// Identifier of each request; empty where the file has no `request_id`.
     pub fn request_ids(&self) -> Vec<String> {
         let Ok(column) = self.frame.column(REQUEST_ID) else { return vec![String::new(); self.requests()] };
@@ -259,11 +276,20 @@ pub struct ScoreFile {
 }
 
 impl ScoreFile {
-    /// Begins the file `path` for scores of rows of `table`: one column for each of `outputs`.
+    /// Name of the column of fused scores.
+    pub const FUSED: &str = "fused";
+
+    /// Begins the file `path` for scores of rows of `table`: one column for each of `outputs`, and one
+    /// named [`FUSED`](Self::FUSED) where they are `fused`.
     ///
     /// # Errors
     /// A file that cannot be created, an output called like a column that is carried over.
-    pub fn create(path: &Path, table: &RawTable, outputs: &[String]) -> Result<Self, SamplesError> {
+    pub fn create(
+        path: &Path,
+        table: &RawTable,
+        outputs: &[String],
+        fused: bool,
+    ) -> Result<Self, SamplesError> {
         let is_feature =
             |name: &PlSmallStr| table.features.iter().any(|feature| feature.name == name.as_str());
         let mut schema = Schema::default();
@@ -271,8 +297,13 @@ impl ScoreFile {
             schema.insert(name.clone(), dtype.clone());
         }
         let carried: Vec<PlSmallStr> = schema.iter_names().cloned().collect();
-        for output in outputs {
-            if schema.insert(output.as_str().into(), DataType::Float32).is_some() {
+        let outputs: Vec<(&str, DataType)> = outputs
+            .iter()
+            .map(|output| (output.as_str(), DataType::Float32))
+            .chain(fused.then_some((Self::FUSED, DataType::Float64)))
+            .collect();
+        for (output, dtype) in &outputs {
+            if schema.insert((*output).into(), dtype.clone()).is_some() {
                 return Err(SamplesError::source(
                     &table.path,
                     format!("column '{output}' has the name of an output; rename the column"),
@@ -286,24 +317,39 @@ impl ScoreFile {
             .with_compression(ParquetCompression::Zstd(None))
             .batched(&schema)
             .map_err(SamplesError::step("writing scores"))?;
-        Ok(Self { path: path.to_owned(), partial, outputs: outputs.to_vec(), carried, writer, pending: None })
+        Ok(Self {
+            path: path.to_owned(),
+            partial,
+            outputs: outputs.iter().map(|(output, _)| (*output).to_owned()).collect(),
+            carried,
+            writer,
+            pending: None,
+        })
     }
 
-    /// Adds the scores of `rows`: for each output one number a row.
+    /// Adds the scores of `rows`: for each output one number a row, and with a fused score that.
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn write(&mut self, rows: &RawRows, scores: &[Vec<f32>]) -> Result<(), SamplesError> {
-        self.add(rows, scores).map_err(SamplesError::step("writing scores"))
+    pub fn write(
+        &mut self,
+        rows: &RawRows,
+        scores: &[Vec<f32>],
+        fused: Option<&[f64]>,
+    ) -> Result<(), SamplesError> {
+        self.add(rows, scores, fused).map_err(SamplesError::step("writing scores"))
     }
 
-    fn add(&mut self, rows: &RawRows, scores: &[Vec<f32>]) -> PolarsResult<()> {
+    fn add(&mut self, rows: &RawRows, scores: &[Vec<f32>], fused: Option<&[f64]>) -> PolarsResult<()> {
         let mut all = Vec::with_capacity(self.carried.len() + scores.len());
         for name in &self.carried {
             all.push(rows.frame.column(name)?.clone());
         }
         for (output, scores) in self.outputs.iter().zip(scores) {
             all.push(Column::new(output.as_str().into(), scores));
+        }
+        if let Some(fused) = fused {
+            all.push(Column::new(Self::FUSED.into(), fused));
         }
         let more = DataFrame::new(rows.rows(), all)?;
         if let Some(pending) = &mut self.pending {

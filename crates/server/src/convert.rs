@@ -5,13 +5,14 @@
 //! offline.
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gatefold_engine::{HIGHEST_PRIORITY, ModelInfo, ScoreReply, VersionChoice};
 use gatefold_features::{RawBatch, RawColumn, RawValues};
 use gatefold_proto::ranking::v1 as wire;
 use gatefold_schema::{Kind, OutputInfo, Side, ValueType};
 
+use crate::fusion::Fusion;
 use crate::settings::Limits;
 use crate::top_k::top_k;
 
@@ -56,14 +57,39 @@ impl FieldError {
 }
 
 /// Which outputs to compute, and what to return of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Selection {
     /// Names of the outputs to compute; empty means all of the model's.
     pub compute: Vec<String>,
     /// How many of them, from the first, are returned.
     pub returned: usize,
-    /// With `top_k`: how many candidates, and the name of the output that ranks them.
-    pub top: Option<(usize, String)>,
+    /// With `top_k`: how many candidates, and what ranks them.
+    pub top: Option<(usize, RankBy)>,
+    /// With a formula: the fused score.
+    pub fusion: Option<Fusion>,
+}
+
+/// What the best candidates are best in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RankBy {
+    /// An output.
+    Output(String),
+    /// The fused score.
+    Fused,
+}
+
+impl Selection {
+    /// Adds a fused score, and the outputs that it is computed from.
+    pub fn fuse(&mut self, fusion: Fusion) {
+        if !self.compute.is_empty() {
+            for output in fusion.outputs() {
+                if !self.compute.iter().any(|name| name == output) {
+                    self.compute.push(output.to_owned());
+                }
+            }
+        }
+        self.fusion = Some(fusion);
+    }
 }
 
 /// The version that a request asks for: by number (0 is the current one) or by label.
@@ -294,12 +320,12 @@ fn missing_rows(missing: &[u32], rows: usize) -> Result<Option<Cow<'static, [boo
     Ok(Some(Cow::Owned(mask)))
 }
 
-/// The outputs and the ranking that the request asks for. Whether the model has them is for the
+/// The outputs and the ranking that the request asks for; `fused` where it has a formula. Whether the model has them is for the
 /// engine to say.
 ///
 /// # Errors
 /// `top_k` without an output to rank by, or the reverse.
-pub fn selection(request: &wire::ScoreRequest) -> Result<Selection, FieldError> {
+pub fn selection(request: &wire::ScoreRequest, fused: bool) -> Result<Selection, FieldError> {
     let mut compute = request.outputs.clone();
     let returned = if compute.is_empty() { usize::MAX } else { compute.len() };
     let top = match (request.top_k as usize, request.top_k_by.as_str()) {
@@ -307,8 +333,9 @@ pub fn selection(request: &wire::ScoreRequest) -> Result<Selection, FieldError> 
         (0, by) => {
             return Err(FieldError::new("top_k_by", format!("is '{by}' without top_k: set top_k as well")));
         }
+        (count, "") if fused => Some((count, RankBy::Fused)),
         (count, "") => match compute.as_slice() {
-            [only] => Some((count, only.clone())),
+            [only] => Some((count, RankBy::Output(only.clone()))),
             _ => {
                 return Err(FieldError::new(
                     "top_k_by",
@@ -321,26 +348,29 @@ pub fn selection(request: &wire::ScoreRequest) -> Result<Selection, FieldError> 
             if !compute.is_empty() && !compute.iter().any(|name| name == by) {
                 compute.push(by.to_owned());
             }
-            Some((count, by.to_owned()))
+            Some((count, RankBy::Output(by.to_owned())))
         }
     };
-    Ok(Selection { compute, returned, top })
+    Ok(Selection { compute, returned, top, fusion: None })
 }
 
-/// The reply to `request_id`, ranked and cut as `selection` says; `total` is the time since the
-/// message was decoded.
+/// The reply to `request_id`, fused, ranked and cut as `selection` says; the message had been decoded
+/// at `started`.
 ///
 /// # Errors
-/// When the output to rank by is none of the model's.
+/// When the output to rank by is none of the model's, and a candidate without a fused score.
 pub fn response(
     request_id: String,
     selection: &Selection,
     reply: ScoreReply,
-    total: Duration,
+    started: Instant,
 ) -> Result<wire::ScoreResponse, FieldError> {
+    let scored = Instant::now();
+    let fused = selection.fusion.as_ref().map(|fusion| fusion.scores(&reply)).transpose()?;
     let rows = match &selection.top {
         None => None,
-        Some((count, by)) => match reply.outputs.iter().position(|name| name == by) {
+        Some((count, RankBy::Fused)) => fused.as_deref().map(|fused| top_k(fused, *count)),
+        Some((count, RankBy::Output(by))) => match reply.outputs.iter().position(|name| name == by) {
             Some(place) => Some(top_k(&reply.scores[place], *count)),
             None => {
                 let problem = format!("no output '{by}'; the model has: {}", reply.outputs.join(", "));
@@ -361,7 +391,12 @@ pub fn response(
             },
         })
         .collect();
+    let fused = match (fused, &rows) {
+        (Some(fused), Some(rows)) => rows.iter().map(|&row| fused[row as usize]).collect(),
+        (fused, _) => fused.unwrap_or_default(),
+    };
     Ok(wire::ScoreResponse {
+        fused,
         model: reply.model.name.to_string(),
         version: reply.model.version,
         labels: reply.labels,
@@ -372,7 +407,8 @@ pub fn response(
             encode_us: micros(reply.timings.encode),
             queue_us: micros(reply.timings.queue),
             infer_us: micros(reply.timings.infer),
-            total_us: micros(total),
+            rank_us: micros(scored.elapsed()),
+            total_us: micros(started.elapsed()),
             batch_candidates: reply.timings.batch_rows as u64,
         }),
     })

@@ -7,6 +7,7 @@
 //! - [`settings`], [`flags`]: everything a person may decide.
 //! - [`run`](mod@run): start, load, serve, drain.
 //! - [`service`]: the calls of `Ranking`. [`convert`]: messages ↔ plain types.
+//! - [`fusion`]: formulas over outputs and item columns.
 //! - [`operator`]: the calls of `Admin`.
 //! - [`inference`]: the calls of the Open Inference Protocol.
 //! - [`port`]: connections. [`gate`]: how many requests are held. [`deadline`]: the caller's deadline.
@@ -20,6 +21,7 @@ pub mod client;
 pub mod convert;
 pub mod deadline;
 pub mod flags;
+pub mod fusion;
 pub mod gate;
 pub mod health;
 pub mod inference;

@@ -14,6 +14,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::admin::{self, Shown};
 use crate::flags::Flags;
+use crate::fusion::Formulas;
 use crate::gate::Gate;
 use crate::health::{EngineListener, Health};
 use crate::inference::InferenceService;
@@ -119,7 +120,8 @@ pub async fn run_with(
     let operator = Operator::new(registry.clone());
     let inference =
         InferenceService::new(scorer.clone(), registry.clone(), operator.clone(), readiness.clone());
-    let routes = routes(reporter, Service::new(scorer), operator, inference)?;
+    let service = Service::new(scorer, Formulas::new(&settings.formulas)?);
+    let routes = routes(reporter, service, operator, inference)?;
     let grpc = port::serve(&settings, listener, routes, gate, stopping);
     let mut grpc = tokio::spawn(grpc);
 

@@ -13,6 +13,7 @@ use wire::score_stream_response::Result as StreamResult;
 
 use crate::convert::{self, FieldError, Selection};
 use crate::deadline::Deadline;
+use crate::fusion::{Formulas, Fusion};
 use crate::scorer::{Call, Question, Scorer};
 use crate::settings::Limits;
 use crate::status::Refusal;
@@ -22,13 +23,14 @@ use crate::stream;
 #[derive(Clone)]
 pub struct Service {
     scorer: Arc<Scorer>,
+    formulas: Arc<Formulas>,
 }
 
 impl Service {
-    /// A service that scores by `scorer`. Once that is told to stop, streams end when their current
-    /// requests are answered.
-    pub fn new(scorer: Arc<Scorer>) -> Self {
-        Self { scorer }
+    /// A service that scores by `scorer` and fuses by `formulas`. Once the scorer is told to stop,
+    /// streams end when their current requests are answered.
+    pub fn new(scorer: Arc<Scorer>, formulas: Formulas) -> Self {
+        Self { scorer, formulas: Arc::new(formulas) }
     }
 
     /// The tonic service.
@@ -42,25 +44,43 @@ impl Service {
     }
 }
 
-impl Call for wire::ScoreRequest {
+/// A request and the formulas that it may name.
+struct Asked {
+    request: wire::ScoreRequest,
+    formulas: Arc<Formulas>,
+}
+
+impl Call for Asked {
     type Reply = wire::ScoreResponse;
     type Selection = Selection;
 
     fn request_id(&self) -> &str {
-        &self.request_id
+        &self.request.request_id
     }
 
     fn model(&self) -> Result<(&str, VersionChoice<'_>), FieldError> {
-        Ok((&self.model, convert::version(self.version, &self.label)?))
+        let request = &self.request;
+        Ok((&request.model, convert::version(request.version, &request.label)?))
     }
 
     fn read(&self, model: &ModelInfo, limits: &Limits) -> Result<(Question<'_>, Selection), FieldError> {
         let encoder = model.bundle.encoder();
         let side_of =
             |name: &str| encoder.feature_index(name).map(|index| encoder.set().features[index].feature.side);
-        let mut selection = convert::selection(self)?;
-        let batch = convert::raw_batch(self, side_of, limits)?;
-        let priority = convert::priority(self.priority)?;
+        let request = &self.request;
+        let formula = self.formulas.wanted(request, &model.model.name)?;
+        let mut selection = convert::selection(request, formula.is_some())?;
+        let priority = convert::priority(request.priority)?;
+        let mut batch = convert::raw_batch(request, side_of, limits)?;
+        if let Some(formula) = formula {
+            let first = request.user.len() + request.context.len();
+            let items = batch.columns.split_off(first);
+            let fusion = Fusion::new(formula, &model.bundle, &items)?;
+            // What only the formula reads is no feature that the encoder should miss.
+            let kept = |name: &str| side_of(name).is_some() || !fusion.names(name);
+            batch.columns.extend(items.into_iter().filter(|(name, _)| kept(name)));
+            selection.fuse(fusion);
+        }
         let outputs = std::mem::take(&mut selection.compute);
         Ok((Question { batch, outputs, deadline: None, priority }, selection))
     }
@@ -71,18 +91,18 @@ impl Call for wire::ScoreRequest {
         reply: ScoreReply,
         started: Instant,
     ) -> Result<wire::ScoreResponse, FieldError> {
-        convert::response(self.request_id, &selection, reply, started.elapsed())
+        convert::response(self.request.request_id, &selection, reply, started)
     }
 }
 
 /// Answers a request of a stream.
 async fn stream_answer(
     scorer: Arc<Scorer>,
-    request: wire::ScoreRequest,
+    asked: Asked,
     deadline: Option<Deadline>,
 ) -> wire::ScoreStreamResponse {
-    let request_id = request.request_id.clone();
-    let result = match scorer.answer(request, deadline).await {
+    let request_id = asked.request.request_id.clone();
+    let result = match scorer.answer(asked, deadline).await {
         Ok(scores) => StreamResult::Scores(scores),
         Err(status) => StreamResult::Error(wire::ScoreError {
             request_id,
@@ -105,7 +125,8 @@ impl Ranking for Service {
         request: Request<wire::ScoreRequest>,
     ) -> Result<Response<wire::ScoreResponse>, Status> {
         let deadline = request.extensions().get::<Deadline>().copied();
-        self.scorer.answer(request.into_inner(), deadline).await.map(Response::new)
+        let asked = Asked { request: request.into_inner(), formulas: self.formulas.clone() };
+        self.scorer.answer(asked, deadline).await.map(Response::new)
     }
 
     async fn score_stream(
@@ -113,8 +134,10 @@ impl Ranking for Service {
         request: Request<Streaming<wire::ScoreRequest>>,
     ) -> Result<Response<Replies>, Status> {
         let deadline = request.extensions().get::<Deadline>().copied();
-        let scorer = self.scorer.clone();
-        let answer = move |request| stream_answer(scorer.clone(), request, deadline);
+        let (scorer, formulas) = (self.scorer.clone(), self.formulas.clone());
+        let answer = move |request| {
+            stream_answer(scorer.clone(), Asked { request, formulas: formulas.clone() }, deadline)
+        };
         let replies = stream::in_order(request.into_inner(), self.scorer.clone(), answer);
         Ok(Response::new(Box::pin(replies)))
     }

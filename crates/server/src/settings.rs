@@ -10,6 +10,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::fusion::Formulas;
 use gatefold_engine::{EngineSettings, GraphForm, RegistrySettings, VersionPolicy};
 use gatefold_schema::{ConfigError, strict};
 use schema::{Described, settings};
@@ -33,6 +34,9 @@ settings! {
         /// or `mmoe = { named = [3, 5] }`. A model that is not listed has its newest. More than one
         /// keeps older versions ready for a rollback at once, and costs their memory.
         pub versions: BTreeMap<String, VersionPolicy> = BTreeMap::new(),
+        /// Formulas by model and name, for requests that ask for a fused score by `formula_name`, such
+        /// as `mmoe.revenue = "ctcvr * price"`.
+        pub formulas: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new(),
         /// Threads that run models, shared by all of them; 0 means as many as the cores allow
         /// (cores ÷ intra_threads). Every model version has a session for each, so more cost memory;
         /// fewer leave cores to other programs.
@@ -153,6 +157,7 @@ impl Settings {
         if self.batch_delay_us > 1_000_000 {
             return fail(format!("batch_delay_us is {}: it must be at most 1000000", self.batch_delay_us));
         }
+        Formulas::new(&self.formulas)?;
         self.registry().check().map_err(|error| ConfigError::new(error.to_string()))?;
         if self.limits.candidates > self.queue_rows {
             return fail(format!(
@@ -247,6 +252,9 @@ mod tests {
         refuse("poll_seconds = -1.0\n", "poll_seconds is -1");
         refuse("drain_seconds = nan\n", "drain_seconds is NaN");
         refuse("queue_rows = 100\n", "limits.candidates (10000) is above queue_rows (100)");
+        let problem =
+            "formulas.mmoe.value: expected a number, a column or '(', found the end, at character 6";
+        refuse("[formulas.mmoe]\nvalue = \"ctr *\"\n", problem);
         refuse("[versions]\nmmoe = { latest = 0 }\n", "versions of model 'mmoe': latest is 0");
         refuse("[versions]\nmmoe = { named = [] }\n", "versions of model 'mmoe': named lists no version");
         refuse("[versions]\nmmoe = { newest = 1 }\n", "unknown variant `newest`");

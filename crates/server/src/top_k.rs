@@ -4,9 +4,9 @@ use std::cmp::Ordering;
 
 /// Places of the `count` highest `scores`, best first; equal scores keep the order of the request.
 /// All places when there are fewer.
-pub fn top_k(scores: &[f32], count: usize) -> Vec<u32> {
-    let better =
-        |a: &u32, b: &u32| -> Ordering { scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b)) };
+pub fn top_k<Score: Copy + Into<f64>>(scores: &[Score], count: usize) -> Vec<u32> {
+    let score = |place: &u32| -> f64 { scores[*place as usize].into() };
+    let better = |a: &u32, b: &u32| -> Ordering { score(b).total_cmp(&score(a)).then(a.cmp(b)) };
     let mut places: Vec<u32> = (0..scores.len() as u32).collect();
     if count < places.len() {
         if count > 0 {
@@ -24,12 +24,12 @@ mod tests {
 
     #[test]
     fn the_best_come_first_and_ties_keep_their_order() {
-        let scores = [0.2, 0.9, 0.5, 0.9, 0.1];
+        let scores = [0.2f32, 0.9, 0.5, 0.9, 0.1];
         assert_eq!(top_k(&scores, 3), [1, 3, 2]);
         assert_eq!(top_k(&scores, 1), [1]);
         assert_eq!(top_k(&scores, 9), [1, 3, 2, 0, 4]);
         assert_eq!(top_k(&scores, 0), [0_u32; 0]);
-        assert_eq!(top_k(&[], 3), [0_u32; 0]);
+        assert_eq!(top_k::<f32>(&[], 3), [0_u32; 0]);
     }
 
     #[test]

@@ -326,12 +326,16 @@ fn scores_stand_beside_what_is_no_feature() {
     let score = |most: usize, name: &str| {
         let mut table = RawTable::open(&path, &set).unwrap();
         let out = home.path().join(name);
-        let mut file = ScoreFile::create(&out, &table, &["ctr".to_owned(), "cvr".to_owned()]).unwrap();
+        let mut file = ScoreFile::create(&out, &table, &["ctr".to_owned(), "cvr".to_owned()], true).unwrap();
         let mut next = 0;
         while let Some(rows) = table.next_rows(most).unwrap() {
             let scores: Vec<f32> = (next..next + rows.rows()).map(|row| row as f32).collect();
             next += rows.rows();
-            file.write(&rows, &[scores.clone(), scores]).unwrap();
+            let fused = rows.numbers("time").expect("a column that is no feature");
+            let prices = rows.numbers("price").expect("an item feature");
+            assert!(prices.iter().all(|price| price.is_nan() || *price > 0.0));
+            assert!(rows.numbers("category").is_none() && rows.numbers("nothing").is_none());
+            file.write(&rows, &[scores.clone(), scores], Some(&fused)).unwrap();
         }
         assert!(!out.exists());
         file.finish().unwrap();
@@ -351,19 +355,21 @@ fn scores_stand_beside_what_is_no_feature() {
         "would_click",
         "ctr",
         "cvr",
+        "fused",
     ];
     assert_eq!(names, expected);
+    assert_eq!(floats(&scores, "fused"), floats(&rows, "time"));
     assert_eq!(ints(&scores, "request_id"), ints(&rows, "request_id"));
     assert_eq!(floats(&scores, "cvr"), (0..rows.height()).map(|row| row as f64).collect::<Vec<_>>());
 
     let table = RawTable::open(&path, &set).unwrap();
     let out = home.path().join("c.parquet");
-    drop(ScoreFile::create(&out, &table, &["ctr".to_owned()]).unwrap());
+    drop(ScoreFile::create(&out, &table, &["ctr".to_owned()], false).unwrap());
     assert!(
         !out.exists() && std::fs::read_dir(home.path()).unwrap().count() == 4,
         "something is left behind"
     );
-    let clash = ScoreFile::create(&out, &table, &["click".to_owned()]).err().unwrap().to_string();
+    let clash = ScoreFile::create(&out, &table, &["click".to_owned()], false).err().unwrap().to_string();
     assert!(clash.contains("column 'click' has the name of an output"), "{clash}");
 }
 

@@ -161,6 +161,7 @@ described! {
     u64 => {"type": "integer", "minimum": 0},
     u32 => {"type": "integer", "minimum": 0, "maximum": u32::MAX},
     f64 => {"type": "number", "minimum": 0},
+    String => {"type": "string"},
     PathBuf => {"type": "string"},
     SocketAddr => {"type": "string"},
     VersionPolicy => {

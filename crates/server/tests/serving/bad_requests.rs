@@ -296,7 +296,7 @@ fn damaged_messages_are_scored_or_refused() {
         decoded += 1;
         let side_of =
             |name: &str| encoder.feature_index(name).map(|at| encoder.set().features[at].feature.side);
-        let _ = convert::selection(&message);
+        let _ = convert::selection(&message, false);
         let Ok(batch) = convert::raw_batch(&message, side_of, &limits) else { continue };
         accepted += usize::from(encoder.encode(&batch, gatefold_features::Strictness::Refuse).is_ok());
     }

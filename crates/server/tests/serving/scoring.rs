@@ -242,3 +242,67 @@ async fn what_is_refused_cancelled_or_missing_is_counted() {
         assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn candidates_are_ranked_by_a_fused_score() {
+    use crate::support::column;
+    use wire::column::Values;
+    let formulas = [("revenue".to_owned(), "ctcvr * bid".to_owned())].into();
+    let running = Running::start(|settings| settings.formulas = [("demo".to_owned(), formulas)].into()).await;
+    let mut client = running.client().await;
+    let prices = [10.0, 30.0, 20.0];
+    let mut asked = request(&prices);
+    asked.outputs = vec!["cvr".into()];
+    asked.formula = "ctr ^ 0.5 * price + 2 * item_id".into();
+    let reply = client.score(asked.clone()).await.unwrap().into_inner();
+    let expected = [0, 1, 2].map(|row| {
+        let ctr = formula(31.0, prices[row] as f32, 0.0)[0];
+        f64::from(ctr).powf(0.5) * prices[row] + 2.0 * row as f64
+    });
+    assert_eq!(reply.fused, expected);
+    assert_eq!(reply.outputs.len(), 1, "what only the formula needs is computed and not returned");
+    assert_eq!(reply.outputs[0].scores, prices.map(|price| formula(31.0, price as f32, 0.0)[1]));
+
+    // A column that is no feature, a missing value, and the formula from the settings.
+    let mut bids = column("bid", Values::Ints(wire::Ints { values: vec![9, 1, 8] }));
+    asked.items.push(bids.clone());
+    (asked.formula, asked.formula_name, asked.top_k) = (String::new(), "revenue".into(), 2);
+    let reply = client.score(asked.clone()).await.unwrap().into_inner();
+    let ctcvr = prices.map(|price| f64::from(formula(31.0, price as f32, 0.0)[2]));
+    assert_eq!((reply.candidates, reply.fused), (vec![2, 0], vec![ctcvr[2] * 8.0, ctcvr[0] * 9.0]));
+    assert_eq!(reply.outputs[0].scores, [20.0, 10.0].map(|price| formula(31.0, price, 0.0)[1]));
+    bids.missing = vec![1];
+    asked.items[2] = bids;
+    let error = client.score(asked.clone()).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    let said = "formula: row 1: 'ctcvr * bid' is not a number where ctcvr is 0.0";
+    assert!(error.message().starts_with(said) && error.message().contains("bid is missing"), "{error}");
+    (asked.formula, asked.formula_name) = ("coalesce(bid, 0) - ctr".into(), String::new());
+    // Ranked by an output all the same.
+    asked.top_k_by = "cvr".into();
+    let reply = client.score(asked.clone()).await.unwrap().into_inner();
+    assert_eq!((reply.candidates, reply.fused.len()), (vec![1, 2], 2));
+
+    let mut refused = async |text: &str, name: &str, expected: &str| {
+        (asked.formula, asked.formula_name) = (text.into(), name.into());
+        let error = client.score(asked.clone()).await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument, "{text}");
+        assert!(error.message().contains(expected), "{}", error.message());
+    };
+    refused(
+        "ctr * (bid",
+        "",
+        "formula: expected an operator or ')' after '(', found the end, at character 11",
+    )
+    .await;
+    let unknown = "formula: 'prize' is neither an output (ctr, cvr, ctcvr) nor an int or float column of items \
+                   (item_id, price, bid); did you mean 'price'?";
+    refused("ctr * prize", "", unknown).await;
+    refused("ctr * age", "", "'age' is neither an output").await;
+    refused("ctr / (bid - bid)", "", "row 0: 'ctr / (bid - bid)' is infinite where ctr is").await;
+    refused("", "value", "model 'demo' has no formula 'value' in the server's settings; it has: revenue")
+        .await;
+    refused("ctr", "revenue", "formula_name: is 'revenue' beside a formula: give one of them").await;
+    // A column that nothing reads is refused as ever.
+    refused("ctr", "", "'bid'").await;
+}

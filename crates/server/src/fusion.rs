@@ -1,0 +1,199 @@
+//! Fused scores: formulas over a model's outputs and a request's item columns.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gatefold_engine::{Bundle, ScoreReply};
+use gatefold_features::{RawColumn, RawValues};
+use gatefold_formula::{Formula, FormulaError};
+use gatefold_proto::ranking::v1 as wire;
+use gatefold_schema::{ConfigError, strict::nearest};
+
+use crate::convert::FieldError;
+
+/// Formulas of requests that are kept parsed; callers send few different ones.
+const KEPT: usize = 256;
+
+/// The models' formulas, and those of requests parsed lately.
+pub struct Formulas {
+    /// By model and name.
+    named: BTreeMap<String, BTreeMap<String, Arc<Formula>>>,
+    /// By text.
+    parsed: Mutex<HashMap<String, Arc<Formula>>>,
+}
+
+impl Formulas {
+    /// The formulas of the settings, by model and name.
+    ///
+    /// # Errors
+    /// One that is no formula, with its place.
+    pub fn new(settings: &BTreeMap<String, BTreeMap<String, String>>) -> Result<Self, ConfigError> {
+        let mut named: BTreeMap<String, BTreeMap<String, Arc<Formula>>> = BTreeMap::new();
+        for (model, formulas) in settings {
+            for (name, text) in formulas {
+                let formula = Formula::parse(text)
+                    .map_err(|error| ConfigError::new(format!("formulas.{model}.{name}: {error}")))?;
+                named.entry(model.clone()).or_default().insert(name.clone(), Arc::new(formula));
+            }
+        }
+        Ok(Self { named, parsed: Mutex::default() })
+    }
+
+    /// The formula that a request asks `model` for, if any.
+    ///
+    /// # Errors
+    /// A text that is no formula, a name that the model has none of, and both at once.
+    pub fn wanted(
+        &self,
+        request: &wire::ScoreRequest,
+        model: &str,
+    ) -> Result<Option<Arc<Formula>>, FieldError> {
+        match (request.formula.as_str(), request.formula_name.as_str()) {
+            ("", "") => Ok(None),
+            (text, "") => self.parse(text).map(Some).map_err(|error| refused(&error)),
+            ("", name) => self.named(model, name).map(Some),
+            (_, name) => {
+                let problem = format!("is '{name}' beside a formula: give one of them");
+                Err(FieldError::new("formula_name", problem))
+            }
+        }
+    }
+
+    fn parse(&self, text: &str) -> Result<Arc<Formula>, FormulaError> {
+        let mut parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(formula) = parsed.get(text) {
+            return Ok(formula.clone());
+        }
+        let formula = Arc::new(Formula::parse(text)?);
+        if parsed.len() == KEPT {
+            // Those in use come back at once.
+            parsed.clear();
+        }
+        parsed.insert(text.to_owned(), formula.clone());
+        Ok(formula)
+    }
+
+    fn named(&self, model: &str, name: &str) -> Result<Arc<Formula>, FieldError> {
+        let of_model = self.named.get(model);
+        of_model.and_then(|formulas| formulas.get(name)).cloned().ok_or_else(|| {
+            let known: Vec<&str> = of_model.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let problem =
+                format!("model '{model}' has no formula '{name}' in the server's settings; it has: {known}");
+            FieldError::new("formula_name", problem)
+        })
+    }
+}
+
+/// A formula with what it is computed from.
+#[derive(Clone, Debug)]
+pub struct Fusion {
+    formula: Arc<Formula>,
+    /// One for each name of the formula.
+    sources: Vec<Source>,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    Output(String),
+    /// Values of the candidates; NaN where missing.
+    Column(Vec<f64>),
+}
+
+impl Fusion {
+    /// Finds what the formula names among the model's outputs, then among the `items` columns.
+    ///
+    /// # Errors
+    /// A name that is neither, or a column that holds no single numbers.
+    pub fn new(
+        formula: Arc<Formula>,
+        bundle: &Bundle,
+        items: &[(Cow<'_, str>, RawColumn<'_>)],
+    ) -> Result<Self, FieldError> {
+        let source = |name: &String| {
+            if bundle.output_index(name).is_some() {
+                return Ok(Source::Output(name.clone()));
+            }
+            match items.iter().find(|(item, _)| item == name) {
+                Some((_, column)) => numbers(column).map(Source::Column).ok_or_else(|| {
+                    let problem = format!(
+                        "'{name}' is of type {}: a formula takes ints and floats",
+                        column.values.type_name()
+                    );
+                    FieldError::new("formula", problem)
+                }),
+                None => Err(unknown(name, bundle, items)),
+            }
+        };
+        let sources = formula.names().iter().map(source).collect::<Result<_, _>>()?;
+        Ok(Self { formula, sources })
+    }
+
+    /// Whether the formula names `name`.
+    pub fn names(&self, name: &str) -> bool {
+        self.formula.names().iter().any(|own| own == name)
+    }
+
+    /// The outputs that it is computed from.
+    pub fn outputs(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().filter_map(|source| match source {
+            Source::Output(name) => Some(name.as_str()),
+            Source::Column(_) => None,
+        })
+    }
+
+    /// The fused score of each candidate of the reply.
+    ///
+    /// # Errors
+    /// A candidate whose result is missing or not finite.
+    pub fn scores(&self, reply: &ScoreReply) -> Result<Vec<f64>, FieldError> {
+        let rows = reply.scores.first().map_or(0, Vec::len);
+        let widened = |scores: &Vec<f32>| scores.iter().copied().map(f64::from).collect();
+        let columns = self.sources.iter().map(|source| match source {
+            Source::Column(values) => Cow::Borrowed(values),
+            // The engine gives every output that it was asked for.
+            Source::Output(name) => {
+                let place = reply.outputs.iter().position(|output| output == name);
+                Cow::Owned(place.map_or_else(|| vec![f64::NAN; rows], |place| widened(&reply.scores[place])))
+            }
+        });
+        let columns: Vec<Cow<'_, Vec<f64>>> = columns.collect();
+        let columns: Vec<&[f64]> = columns.iter().map(|column| column.as_slice()).collect();
+        self.formula.evaluate(rows, &columns).map_err(|error| refused(&error))
+    }
+}
+
+fn refused(error: &FormulaError) -> FieldError {
+    FieldError::new("formula", error.to_string())
+}
+
+/// A column's values, where they are single numbers; NaN where missing.
+fn numbers(column: &RawColumn<'_>) -> Option<Vec<f64>> {
+    let mut numbers: Vec<f64> = match &column.values {
+        RawValues::Ints(ints) => ints.iter().map(|int| *int as f64).collect(),
+        RawValues::Floats(floats) => floats.to_vec(),
+        _ => return None,
+    };
+    for (number, missing) in numbers.iter_mut().zip(column.missing.iter().flat_map(|missing| missing.iter()))
+    {
+        if *missing {
+            *number = f64::NAN;
+        }
+    }
+    Some(numbers)
+}
+
+fn unknown(name: &str, bundle: &Bundle, items: &[(Cow<'_, str>, RawColumn<'_>)]) -> FieldError {
+    let outputs: Vec<&str> = bundle.manifest().outputs.iter().map(|output| output.name.as_str()).collect();
+    let numeric = items.iter().filter(|(_, column)| numbers(column).is_some());
+    let columns: Vec<&str> = numeric.map(|(name, _)| name.as_ref()).collect();
+    let near = nearest(name, outputs.iter().chain(&columns).copied());
+    let near = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
+    let problem = format!(
+        "'{name}' is neither an output ({}) nor an int or float column of items ({}){near}",
+        outputs.join(", "),
+        columns.join(", ")
+    );
+    FieldError::new("formula", problem)
+}
