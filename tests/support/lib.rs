@@ -22,6 +22,22 @@ pub fn gatefold_binary() -> PathBuf {
     binary
 }
 
+/// The interpreter of the Python environment `name`, which `cargo xtask test` makes in the cache folder.
+pub fn python(name: &str) -> PathBuf {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = variable("GATEFOLD_CACHE")
+        .or_else(|| variable("XDG_CACHE_HOME").map(|folder| folder.join("gatefold")))
+        .or_else(|| variable("HOME").map(|folder| folder.join(".cache/gatefold")))
+        .expect("GATEFOLD_CACHE or HOME is set");
+    let python = cache.join(format!("venv-{name}/bin/python"));
+    assert!(
+        python.exists(),
+        "{} is missing: run the tests with `cargo xtask test`, which makes it first",
+        python.display()
+    );
+    python
+}
+
 /// A command that runs `gatefold` with these arguments.
 pub fn gatefold(arguments: &[&str]) -> Command {
     let mut command = Command::new(gatefold_binary());

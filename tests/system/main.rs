@@ -1,5 +1,6 @@
 //! Whole-system tests: the real binary, a real server, a real ONNX Runtime, real Parquet files.
 
 mod bad_input;
+mod deploy;
 mod load;
 mod parity;
