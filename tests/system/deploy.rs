@@ -7,8 +7,10 @@ use std::{
     sync::OnceLock,
 };
 
+use gatefold_proto::ranking::v1 as wire;
+use gatefold_server::client;
 use gatefold_tests::{
-    World, gatefold, python, run_failing, run_json,
+    World, gatefold, python, run_json,
     server::{Server, get},
     tests_folder,
 };
@@ -31,11 +33,20 @@ fn metrics() -> &'static str {
         let server = Server::start(&World::get().path("models"), &[]);
         let examples = World::get().path("samples/examples.json");
         run_json(&["request", "--server", &server.url, "--model", "mmoe", "--file", &examples]);
-        run_failing(&["request", "--server", &server.url, "--model", "none", "--file", &examples]);
+        refuse(&server.url);
         let (code, text) = get(&server.admin, "/metrics").expect("the admin port answers");
         assert_eq!(code, 200);
         text
     })
+}
+
+/// Sends a request for a model that there is not.
+#[tokio::main(flavor = "current_thread")]
+async fn refuse(url: &str) {
+    let mut client = client::Client::new(client::connect(url).await.expect("the server answers"));
+    let request = wire::ScoreRequest { model: "none".into(), ..wire::ScoreRequest::default() };
+    let status = client.score(request).await.expect_err("there is no such model");
+    assert_eq!(status.code(), tonic::Code::NotFound, "{status}");
 }
 
 /// What `deploy/check/exported.py` says of these files: `Err` holds its complaints.
