@@ -3,7 +3,8 @@
 usage: exported.py METRICS FILE...
 
 METRICS is what /metrics of a running server answered. Every metric that a query names must have a
-series in it, and every label that a query selects, groups or prints by must be one of that series.
+series in it, and every label that a query selects, groups or prints by must be one of that series. A
+value that a query selects by must be named in the help of the metric.
 """
 
 import re
@@ -18,6 +19,7 @@ import queries
 # What Prometheus itself adds to what it has collected.
 ADDED = {"job", "instance"}
 
+HELP = re.compile(r"# HELP (?P<name>\S+) (?P<help>.*)")
 SERIES = re.compile(r"(?P<name>[a-zA-Z_:][\w:]*)(\{(?P<labels>.*)\})? \S+")
 LABEL = re.compile(r'(\w+)="(?:[^"\\]|\\.)*"')
 
@@ -31,7 +33,26 @@ def exported(text: str) -> dict[str, set[str]]:
     return metrics
 
 
-def problems(query: queries.Query, metrics: dict[str, set[str]]) -> list[str]:
+def helps(text: str) -> dict[str, set[str]]:
+    """The words in the help of every metric, by the name that the suffixes of its series follow."""
+    return {found["name"]: set(re.findall(r"\w+", found["help"])) for found in HELP.finditer(text)}
+
+
+def unknown_values(selector: promql.VectorSelector, words: dict[str, set[str]]) -> list[str]:
+    """Values that a selector asks for and the help of its metric does not name."""
+    known = words.get(selector.name) or words.get(selector.name.rpartition("_")[0], set())
+    return [
+        f"{selector.name} has no {matcher.name} '{value}'"
+        for matcher in selector.matchers.matchers
+        if matcher.name not in ADDED and matcher.value != queries.STAND_IN
+        for value in re.findall(r"\w+", matcher.value)
+        if value not in known
+    ]
+
+
+def problems(
+    query: queries.Query, metrics: dict[str, set[str]], words: dict[str, set[str]]
+) -> list[str]:
     """What a query asks for and the server does not export."""
     found = []
     known, grouped = set(), set(query.printed)
@@ -43,6 +64,7 @@ def problems(query: queries.Query, metrics: dict[str, set[str]]) -> list[str]:
             known |= metrics[node.name]
             labels = {matcher.name for matcher in node.matchers.matchers}
             found += [f"{node.name} has no label {label}" for label in labels - metrics[node.name]]
+            found += unknown_values(node, words)
         elif isinstance(node, promql.AggregateExpr) and node.modifier:
             grouped |= set(node.modifier.labels)
         elif isinstance(node, promql.BinaryExpr) and node.modifier and node.modifier.matching:
@@ -53,11 +75,12 @@ def problems(query: queries.Query, metrics: dict[str, set[str]]) -> list[str]:
 
 
 def main() -> None:
-    metrics = exported(Path(sys.argv[1]).read_text())
+    text = Path(sys.argv[1]).read_text()
+    metrics, words = exported(text), helps(text)
     asked = [query for path in sys.argv[2:] for query in queries.read(Path(path))]
     if not asked:
         raise SystemExit(f"no query in {', '.join(sys.argv[2:])}")
-    found = [problem for query in asked for problem in problems(query, metrics)]
+    found = [problem for query in asked for problem in problems(query, metrics, words)]
     if found:
         raise SystemExit("\n".join(found))
     print(f"{len(asked)} queries ask for what is exported")

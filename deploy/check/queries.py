@@ -11,6 +11,7 @@ import yaml
 # Grafana replaces its variables before Prometheus sees a query.
 INTERVAL = re.compile(r"\$__(rate_interval|interval|range)\b")
 VARIABLE = re.compile(r"\$\{?\w+\}?")
+STAND_IN = "variable"
 LABEL_VALUES = re.compile(r"label_values\((?P<query>.+),\s*(?P<label>\w+)\)")
 
 
@@ -30,7 +31,7 @@ def read(path: Path) -> list[Query]:
     queries = []
     for place, text, printed in written:
         try:
-            tree = promql_parser.parse(VARIABLE.sub("variable", INTERVAL.sub("5m", text)))
+            tree = promql_parser.parse(VARIABLE.sub(STAND_IN, INTERVAL.sub("5m", text)))
         except ValueError as error:
             raise SystemExit(f"{path}: {place}: {error}\n{text}") from None
         queries.append(Query(f"{path}: {place}", tree, printed))

@@ -87,6 +87,7 @@ fn a_metric_or_label_that_is_not_exported_is_found() {
     check_found(DASHBOARD, "gatefold_requests_total", "gatefold_request_total", "gatefold_request_total");
     check_found(ALERTS, "process_open_fds", "process_files", "no server exports process_files");
     check_found(ALERTS, "{state=", "{status=", "gatefold_model_versions has no label status");
+    check_found(ALERTS, "|unknown_model", "|no_model", "gatefold_rejections_total has no reason 'no_model'");
     check_found(ALERTS, "by (job, model, output)", "by (job, model, out)", "has a label out");
     check_found(DASHBOARD, "\"{{code}}\"", "\"{{status}}\"", "has a label status");
 }
