@@ -50,9 +50,7 @@ def unknown_values(selector: promql.VectorSelector, words: dict[str, set[str]]) 
     ]
 
 
-def problems(
-    query: queries.Query, metrics: dict[str, set[str]], words: dict[str, set[str]]
-) -> list[str]:
+def problems(query: queries.Query, metrics: dict[str, set[str]], words: dict[str, set[str]]) -> list[str]:
     """What a query asks for and the server does not export."""
     found = []
     known, grouped = set(), set(query.printed)

@@ -25,9 +25,11 @@ class Query(NamedTuple):
 
 def read(path: Path) -> list[Query]:
     """All queries of a dashboard or of a rule file; SystemExit names the place of a syntax error."""
-    written = dashboard(json.loads(path.read_text())) if path.suffix == ".json" else rules(
-        yaml.safe_load(path.read_text())
-    )
+    content = path.read_text()
+    if path.suffix == ".json":
+        written = dashboard(json.loads(content))
+    else:
+        written = rules(yaml.safe_load(content))
     queries = []
     for place, text, printed in written:
         try:
