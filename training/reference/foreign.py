@@ -3,7 +3,8 @@
     python training/reference/foreign.py torch-rechub --out work/foreign
     python training/reference/foreign.py deepctr-torch --out work/foreign --size serving
 
-Each writes `<library>.onnx` and `<library>.toml`. User and item columns are interleaved on purpose, a
+Each writes `<library>.onnx`, `<library>.toml` and `<library>.golden.json`, requests with the scores that
+PyTorch gives them, so that the import compares the two. It needs `benches/peers/requirements.txt`. User and item columns are interleaved on purpose, a
 history on the user's side shares its table with the item, and a number stands on each side: what real
 models have. `--size serving` is the model of `cargo xtask bench serve`: 18 user and 8 item fields × 16,
 8 experts 256-128, two towers of 64. `--exporter torchscript` uses PyTorch's older exporter, whose graphs
@@ -13,6 +14,7 @@ take batch sizes from tensors.
 import argparse
 import contextlib
 import io
+import json
 import pathlib
 
 import torch
@@ -115,7 +117,7 @@ def lively(model):
 
 def feature_map(library, size):
     """The map file: which input, or which column of the one matrix, carries which feature."""
-    lines = [f'name = "{library.replace("-", "_")}"', ""]
+    lines = [f'name = "{library.replace("-", "_")}"', "[golden]", f'file = "{library}.golden.json"', ""]
     column = 0
     for name, side, kind in fields(size):
         width = size["history"] if kind == "sequence" else 1
@@ -135,6 +137,36 @@ def feature_map(library, size):
         lines += ["[[task]]", f'name = "{task}"', f'label = "{["click", "conversion"][index]}"']
         lines += [given] * bool(given) + ['output = "output"', f"column = {index}", ""]
     return "\n".join(lines)
+
+
+def golden(library, model, size):
+    """Random requests with the scores that the model gives them in PyTorch."""
+    requests = []
+    for number, candidates in enumerate([3, 1, 6]):
+        request = {"request_id": f"golden-{number}", "user": {}, "items": {}}
+        columns = []
+        for name, side, kind in fields(size):
+            rows = 1 if side == "user" else candidates
+            if kind == "number":
+                values = torch.rand(rows)
+            elif kind == "sequence":
+                values = torch.randint(1, size["rows"], (rows, size["history"]))
+                values[:, 1 + number :] = 0
+            else:
+                values = torch.randint(0, size["rows"], (rows,))
+            raw = [row[row != 0].tolist() for row in values] if kind == "sequence" else values.tolist()
+            if side == "user":
+                request["user"][name] = raw[0]
+            else:
+                request["items"][name] = raw
+            columns.append(values.expand(candidates, *values.shape[1:]) if side == "user" else values)
+        if library == "deepctr-torch":
+            columns = [torch.cat([column.reshape(candidates, -1).float() for column in columns], dim=1)]
+        with torch.no_grad():
+            scores = model(*columns)
+        scores = {name: scores[:, index].tolist() for index, name in enumerate(["ctr", "cvr"])}
+        requests.append({"request": request, "scores": scores})
+    return {"requests": requests}
 
 
 def main():
@@ -160,7 +192,9 @@ def main():
         else:
             axes = {name: {0: "batch"} for name in [*names, "output"]}
             torch.onnx.export(model, tuple(example), file, dynamo=False, dynamic_axes=axes, **form)
+        scores = golden(arguments.library, model, size)
     file.with_suffix(".toml").write_text(feature_map(arguments.library, size))
+    file.with_suffix(".golden.json").write_text(json.dumps(scores, indent=1))
 
 
 if __name__ == "__main__":

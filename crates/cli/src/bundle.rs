@@ -3,6 +3,7 @@
 mod golden;
 mod import;
 mod tensors;
+mod user_once;
 
 use anyhow::Result;
 

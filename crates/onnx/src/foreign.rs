@@ -8,7 +8,7 @@
 
 mod adapt;
 mod error;
-mod graph;
+pub(crate) mod graph;
 mod suggest;
 pub(crate) mod tensor;
 
@@ -26,6 +26,7 @@ use gatefold_proto::onnx::{
 };
 use prost::Message as _;
 
+pub(crate) use adapt::encode;
 pub use error::ForeignError;
 
 /// The lowest version of the standard operators that can be adapted: from it on `Clip` and `Slice` take

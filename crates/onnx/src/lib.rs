@@ -27,6 +27,7 @@ mod fold;
 pub mod foreign;
 mod ops;
 mod read;
+pub mod split;
 
 pub use error::OnnxError;
 pub use export::{CANDIDATES, ExportOptions, IR_VERSION, OPSET, REQUESTS, export};

@@ -179,6 +179,12 @@ impl ImportMap {
         self.tasks.iter().map(MappedTask::task).collect()
     }
 
+    /// Names of the outputs, tasks first.
+    pub fn outputs(&self) -> Vec<String> {
+        let tasks = self.tasks.iter().map(|task| &task.name);
+        tasks.chain(self.derived.iter().map(|derived| &derived.name)).cloned().collect()
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         let fail = |text: String| Err(ConfigError::new(text));
         if self.version == Some(0) {

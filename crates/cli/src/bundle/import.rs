@@ -1,7 +1,7 @@
 //! `gatefold bundle import`: a bundle of an ONNX model that another program wrote.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs::File,
     path::{Path, PathBuf},
 };
@@ -13,20 +13,23 @@ use gatefold_features::{Encoder, FeatureBatch, RawBatch, Strictness};
 use gatefold_onnx::{ExternalWeights, foreign::ForeignModel};
 use gatefold_schema::{
     BundleManifest, EncoderSet, EncoderState, FittedFeature, Golden, GoldenRequest, GraphFile, GraphInput,
-    ImportMap, JsonRequest, Level, Loss, OutputInfo, Vocabulary, VocabularyValues, strict, task,
+    ImportMap, JsonRequest, Level, Loss, REQUEST_OF, Vocabulary, VocabularyValues, strict, task,
 };
 use serde_json::json;
 
-use super::{golden as requests, tensors};
+use super::{golden as requests, tensors, user_once};
 use crate::{bundles, console::Console};
 
 const PLAIN_FILE: &str = "model.onnx";
+const USER_ONCE_FILE: &str = "model.user_once.onnx";
 const WEIGHTS_FILE: &str = "weights.bin";
 
 /// Make a bundle of an ONNX model that another program wrote.
 ///
 /// The map says which inputs and outputs of the graph are which features and tasks; --suggest prints
-/// one to begin with. The model is run on golden requests before the bundle appears.
+/// one to begin with. The model is run on golden requests before the bundle appears. Where its first
+/// layers can be split into the request's part and the candidate's, and the result gives the same
+/// scores, the bundle gets that form beside the plain one.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  gatefold bundle import model.onnx --suggest > map.toml\n  \
                         gatefold bundle import model.onnx --map map.toml --out work/models")]
@@ -43,6 +46,9 @@ pub(crate) struct Args {
     /// Print a map to begin with instead, made from what the graph shows of itself.
     #[arg(long, conflicts_with_all = ["map", "out"])]
     suggest: bool,
+    /// Keep the graph as it is alone, without a form that computes the request once.
+    #[arg(long)]
+    plain: bool,
     /// Print one JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -79,12 +85,20 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
     let trial = Trial { map: &map, encoder: &encoder };
     let mut graph = loader.open_graph(&plain, writer.folder()).with_context(failed)?;
     let golden = trial.golden(&mut graph, requests::requests(&map.golden, map_folder, encoder.set())?)?;
-    drop(graph);
     writer.write_golden(&golden)?;
-    let manifest = manifest(&map, &encoder, &model);
+    let once = match args.plain {
+        true => Err("it was not asked for".to_owned()),
+        false => user_once::form(&encoder, &map.outputs(), &plain, writer.folder(), &loader, &mut graph)
+            .map_err(|error| format!("{error:#}")),
+    };
+    drop(graph);
+    if let Ok(once) = &once {
+        writer.write(USER_ONCE_FILE, &once.model)?;
+    }
+    let manifest = manifest(&map, &encoder, &model, once.is_ok());
     let bundle =
         writer.publish(manifest, |bundle| replay(bundle, &loader).map_err(|error| format!("{error:#}")))?;
-    report(&bundle, args.json, console)
+    report(&bundle, &once, args.json, console)
 }
 
 /// Replays the golden requests as a server will before it takes traffic.
@@ -153,6 +167,12 @@ fn take_along(model: &ForeignModel, writer: &mut BundleWriter) -> Result<()> {
     Ok(())
 }
 
+/// Raw requests as a bundle encodes them.
+pub(super) fn encode(encoder: &Encoder, requests: &[JsonRequest]) -> Result<FeatureBatch> {
+    let raw = RawBatch::from_json(requests, encoder.set())?;
+    Ok(encoder.encode(&raw, Strictness::Refuse)?)
+}
+
 /// Runs the model before there is a bundle.
 struct Trial<'a> {
     map: &'a ImportMap,
@@ -160,20 +180,15 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    fn encode(&self, requests: &[JsonRequest]) -> Result<FeatureBatch> {
-        let raw = RawBatch::from_json(requests, self.encoder.set())?;
-        Ok(self.encoder.encode(&raw, Strictness::Refuse)?)
-    }
-
     /// The requests with the scores that the graph gives them, which must be those that came with them,
     /// and probabilities where the task's loss says so.
     fn golden(&self, graph: &mut OpenGraph, given: Vec<requests::Given>) -> Result<Golden> {
-        let outputs: Vec<OutputInfo> = task::outputs(&self.map.tasks(), &self.map.derived);
-        let names: Vec<String> = outputs.iter().map(|output| output.name.clone()).collect();
+        let names = self.map.outputs();
         let mut golden = Golden::default();
         for (index, entry) in given.into_iter().enumerate() {
             let request = format!("golden request {index}");
-            let batch = self.encode(std::slice::from_ref(&entry.request)).context(request.clone())?;
+            let batch =
+                encode(self.encoder, std::slice::from_ref(&entry.request)).context(request.clone())?;
             let inputs = tensors::inputs(&self.encoder.set().features, &batch, GraphForm::Plain);
             let scores = tensors::scores(graph, &inputs, batch.candidates, &names).with_context(|| {
                 format!(
@@ -221,13 +236,19 @@ impl Trial<'_> {
 }
 
 /// The manifest, without what the writer fills in.
-fn manifest(map: &ImportMap, encoder: &Encoder, model: &ForeignModel) -> BundleManifest {
+fn manifest(map: &ImportMap, encoder: &Encoder, model: &ForeignModel, has_user_once: bool) -> BundleManifest {
     let set = encoder.set();
-    let tables: BTreeSet<&String> = set.vocabularies.keys().collect();
-    let input = |fitted: &FittedFeature| GraphInput {
-        name: fitted.feature.name.clone(),
-        feature: fitted.feature.name.clone(),
-        level: Level::Candidate,
+    let graph = |file: &str, user_once: bool| {
+        let input = |fitted: &FittedFeature| GraphInput {
+            name: fitted.feature.name.clone(),
+            feature: fitted.feature.name.clone(),
+            level: if user_once { fitted.feature.side.level() } else { Level::Candidate },
+        };
+        GraphFile {
+            file: file.to_owned(),
+            inputs: set.features.iter().map(input).collect(),
+            request_of: user_once.then(|| REQUEST_OF.to_owned()),
+        }
     };
     let source = model.path().file_name().map(|name| name.to_string_lossy().into_owned());
     let provenance = [
@@ -242,16 +263,12 @@ fn manifest(map: &ImportMap, encoder: &Encoder, model: &ForeignModel) -> BundleM
         model: None,
         fingerprint: encoder.fingerprint().to_owned(),
         features: set.features.clone(),
-        vocabularies: tables.into_iter().cloned().collect(),
+        vocabularies: set.vocabularies.keys().cloned().collect(),
         tasks: map.tasks(),
         derived: map.derived.clone(),
         outputs: task::outputs(&map.tasks(), &map.derived),
-        plain: GraphFile {
-            file: PLAIN_FILE.to_owned(),
-            inputs: set.features.iter().map(input).collect(),
-            request_of: None,
-        },
-        user_once: None,
+        plain: graph(PLAIN_FILE, false),
+        user_once: has_user_once.then(|| graph(USER_ONCE_FILE, true)),
         metrics: BTreeMap::new(),
         calibrations: Vec::new(),
         gates: None,
@@ -260,7 +277,12 @@ fn manifest(map: &ImportMap, encoder: &Encoder, model: &ForeignModel) -> BundleM
     }
 }
 
-fn report(bundle: &Bundle, as_json: bool, console: &Console) -> Result<()> {
+fn report(
+    bundle: &Bundle,
+    once: &Result<user_once::Form, String>,
+    as_json: bool,
+    console: &Console,
+) -> Result<()> {
     let manifest = bundle.manifest();
     let outputs: Vec<&str> = manifest.outputs.iter().map(|output| output.name.as_str()).collect();
     let golden = bundle.golden();
@@ -272,10 +294,29 @@ fn report(bundle: &Bundle, as_json: bool, console: &Console) -> Result<()> {
             "version": manifest.version,
             "features": manifest.features.len(),
             "outputs": outputs,
+            "user_once": match once {
+                Ok(form) => json!({
+                    "kept": true,
+                    "multiply_adds_moved": form.moved,
+                    "rows_compared": form.rows,
+                    "largest_difference": form.largest_difference,
+                }),
+                Err(reason) => json!({ "kept": false, "reason": reason }),
+            },
         }));
     }
+    let once = match once {
+        Ok(form) => format!(
+            "user once: {:.1} % of the multiply-adds are computed once a request; largest difference {:.1e} on {} \
+             rows",
+            form.moved * 100.0,
+            form.largest_difference,
+            form.rows
+        ),
+        Err(reason) => format!("user once: only the plain form is kept: {reason}"),
+    };
     console.print(&format!(
-        "{} features, outputs {}; {} golden requests with {candidates} candidates\n{}",
+        "{} features, outputs {}; {} golden requests with {candidates} candidates\n{once}\n{}",
         manifest.features.len(),
         outputs.join(", "),
         golden.requests.len(),

@@ -106,7 +106,7 @@ pub(crate) fn int_attribute(node: &NodeProto, name: &str, default: i64) -> i64 {
     attribute(node, name).map_or(default, |attribute| attribute.i.unwrap_or(0))
 }
 
-/// A node of one standard operator with one result, called as that.
+/// A node of one standard operator with one result. It has no name, as that might be taken.
 pub(crate) fn node(
     operator: &str,
     inputs: &[&str],
@@ -116,7 +116,6 @@ pub(crate) fn node(
     NodeProto {
         input: inputs.iter().map(|name| (*name).to_owned()).collect(),
         output: vec![output.to_owned()],
-        name: output.to_owned(),
         op_type: operator.to_owned(),
         attribute: attributes,
         ..NodeProto::default()
