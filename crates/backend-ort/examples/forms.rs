@@ -1,10 +1,8 @@
-//! Both forms of a bundle, turn by turn in one process: time of a call, and its ratio.
+//! Both forms of a bundle, turn by turn in one process: processor time of a call, and its ratio.
 //!
 //! ```sh
 //! cargo run --release -p gatefold-backend-ort --example forms -- models/mmoe/1 [candidates] [rounds]
 //! ```
-
-use std::time::Instant;
 
 use gatefold_backend_ort::{OrtLoader, OrtSettings};
 use gatefold_engine::{Backend, BackendLoader as _, Bundle, GraphForm};
@@ -12,7 +10,7 @@ use gatefold_features::{FeatureBatch, FeatureColumn};
 use gatefold_schema::{FittedFeature, Kind, Level};
 
 /// Calls of a form before the other one's turn.
-const CALLS: usize = 5;
+const CALLS: u32 = 20;
 
 #[allow(clippy::print_stdout, reason = "an example reports on stdout")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -42,20 +40,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The shortest of some calls, in seconds, after one that is not counted.
+/// Seconds of processor time that a call takes, after one that is not counted.
 fn turn(
     form: &mut dyn Backend,
     batch: &FeatureBatch,
     outputs: &[usize],
 ) -> Result<f64, Box<dyn std::error::Error>> {
     form.run(batch, outputs)?;
-    let mut shortest = f64::INFINITY;
+    let started = processor_seconds()?;
     for _ in 0..CALLS {
-        let started = Instant::now();
         form.run(batch, outputs)?;
-        shortest = shortest.min(started.elapsed().as_secs_f64());
     }
-    Ok(shortest)
+    Ok((processor_seconds()? - started) / f64::from(CALLS))
+}
+
+/// Processor time of this thread, in which a session of one thread computes: other programs on the
+/// machine do not count.
+fn processor_seconds() -> Result<f64, Box<dyn std::error::Error>> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanoseconds: f64 = text.split(' ').next().unwrap_or_default().parse()?;
+    Ok(nanoseconds / 1e9)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -141,6 +141,11 @@ fn port(value: &ValueInfoProto) -> Port {
     }
 }
 
+/// Values in the dimensions that are known.
+fn size(dims: &[Option<usize>]) -> usize {
+    dims.iter().flatten().fold(1, |size, dim| size.saturating_mul(*dim))
+}
+
 impl Port {
     /// Element type and dimensions in words.
     pub(crate) fn in_words(&self) -> String {

@@ -108,21 +108,23 @@ impl Random {
                 }
             }
             Encoder::Bucketize { edges } => {
-                let (low, high) = (edges[0] - 1.0, edges[edges.len() - 1] + 1.0);
-                self.number(feature, low, high)
+                let edge = edges.choose(&mut self.rng).copied().unwrap_or(0.0);
+                self.number(feature, edge, 1.0)
             }
             Encoder::Hash { .. } if feature.value_type == ValueType::Text => {
                 json!(format!("value-{}", self.rng.random_range(0..1_000_000)))
             }
             Encoder::Hash { .. } => json!(self.rng.random_range(0..1_000_000)),
             Encoder::Standardize | Encoder::MinMax | Encoder::Log1p | Encoder::None => {
-                self.number(feature, 0.0, if feature.value_type == ValueType::Int { 10.0 } else { 1.0 })
+                let half = if feature.value_type == ValueType::Int { 5.0 } else { 0.5 };
+                self.number(feature, half, half)
             }
         }
     }
 
-    fn number(&mut self, feature: &Feature, low: f64, high: f64) -> Value {
-        let value = self.rng.random_range(low..high);
+    /// A number near `middle`.
+    fn number(&mut self, feature: &Feature, middle: f64, spread: f64) -> Value {
+        let value = middle + self.rng.random_range(-spread..spread);
         if feature.value_type == ValueType::Int { json!(value.round() as i64) } else { json!(value as f32) }
     }
 }

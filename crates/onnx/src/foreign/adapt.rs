@@ -15,7 +15,7 @@ use prost::Message as _;
 use super::{
     ForeignError, ForeignModel, Port,
     graph::{self, int_attribute, is, node},
-    tensor,
+    size, tensor,
 };
 use crate::{
     CANDIDATES, ExternalWeights,
@@ -202,7 +202,10 @@ impl Adapter {
             }
         }
         let columns = columns(features)?;
-        let trailing = trailing(port, columns.last().map_or(0, |(start, feature)| start + width(feature)))?;
+        let trailing = trailing(
+            port,
+            columns.last().map_or(0, |(start, feature)| start.saturating_add(width(feature))),
+        )?;
         let alone = columns.len() == 1;
         let mut parts = Vec::new();
         for (_, feature) in &columns {
@@ -395,7 +398,7 @@ fn columns<'f>(features: &[&'f MappedFeature]) -> Result<Vec<(usize, &'f MappedF
                 feature.name
             ));
         }
-        next += width(feature);
+        next = next.saturating_add(width(feature));
     }
     Ok(columns)
 }
@@ -418,7 +421,7 @@ fn trailing(port: &Port, width: usize) -> Result<Vec<usize>, String> {
              dynamic axes (dynamic_shapes) for the first dimension of every input"
         ));
     }
-    let known: usize = trailing.iter().flatten().product();
+    let known = size(trailing);
     let open = trailing.iter().filter(|dim| dim.is_none()).count();
     if open > 1 || known == 0 || width % known != 0 || (open == 0 && known != width) {
         return Err(misfit());

@@ -14,7 +14,7 @@ use gatefold_proto::onnx::{GraphProto, NodeProto, TensorProto, tensor_proto::Dat
 use super::{
     ForeignError, ForeignModel, Port,
     graph::{self, is},
-    tensor,
+    size, tensor,
 };
 
 /// Words in a name that speak of the candidate, and of the situation.
@@ -58,7 +58,7 @@ impl ForeignModel {
                     matrix(&mut text, &port, *width, &cuts);
                 }
                 _ => {
-                    let fixed: usize = trailing.iter().flatten().product();
+                    let fixed = size(trailing);
                     let open = trailing.contains(&None);
                     let width = if trailing.is_empty() || (!open && fixed == 1) { None } else { Some(fixed) };
                     let codes = reader.table_rows(&port.name);
@@ -166,6 +166,11 @@ fn plain_name(name: &str) -> String {
     if name.is_empty() { "value".to_owned() } else { name }
 }
 
+/// Whether a tensor holds one value.
+fn is_one(tensor: &TensorProto) -> bool {
+    tensor.dims.iter().all(|dim| *dim == 1)
+}
+
 /// Follows values through a graph.
 struct Reader<'g> {
     readers: HashMap<&'g str, Vec<&'g NodeProto>>,
@@ -178,10 +183,9 @@ impl<'g> Reader<'g> {
         let mut reader =
             Self { readers: HashMap::new(), producers: HashMap::new(), constants: BTreeMap::new() };
         for tensor in &graph.initializer {
-            // What a person would look at is small; of a table the dimensions are enough.
+            // A bound is one number; of a table the dimensions are enough.
             let light = TensorProto { dims: tensor.dims.clone(), ..TensorProto::default() };
-            let small = tensor.dims.iter().product::<i64>() <= 8;
-            reader.constants.insert(&tensor.name, if small { tensor.clone() } else { light });
+            reader.constants.insert(&tensor.name, if is_one(tensor) { tensor.clone() } else { light });
         }
         for node in &graph.node {
             node.input.iter().for_each(|name| reader.readers.entry(name).or_default().push(node));
@@ -226,8 +230,10 @@ impl<'g> Reader<'g> {
         for slice in self.readers(name).into_iter().filter(|node| is(node, "Slice")) {
             let bound = |place: usize| -> Result<Option<i64>, ForeignError> {
                 let constant = slice.input.get(place).and_then(|name| self.constants.get(name.as_str()));
-                let values = constant.map(|tensor| tensor::integers(tensor, std::path::Path::new("")));
-                Ok(values.transpose()?.filter(|values| values.len() == 1).map(|values| values[0]))
+                let values = constant
+                    .filter(|tensor| is_one(tensor))
+                    .map(|tensor| tensor::integers(tensor, std::path::Path::new("")));
+                Ok(values.transpose()?.and_then(|values| values.first().copied()))
             };
             let (Some(start), Some(end), Some(1)) = (bound(1)?, bound(2)?, bound(3)?) else { continue };
             let (Ok(start), Ok(end)) = (usize::try_from(start), usize::try_from(end)) else { continue };

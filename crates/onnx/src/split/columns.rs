@@ -47,8 +47,8 @@ pub(super) fn moved(
         "Transpose" => {
             let order = &attribute(node, "perm")?.ints;
             let (Some(0), from) = (order.first(), values.all[data].trailing()) else { return None };
-            let order: Vec<usize> = order[1..].iter().map(|axis| *axis as usize - 1).collect();
-            transposed(columns(data)?, from, &order)?
+            let order = order[1..].iter().map(|axis| usize::try_from(axis - 1).ok());
+            transposed(columns(data)?, from, &order.collect::<Option<Vec<_>>>()?)?
         }
         "Split" => {
             let axis = axis(int_attribute(node, "axis", 0), dims.len() + 1)?;
