@@ -60,7 +60,7 @@ pub(super) fn form(
     let mut form = Form { model: split.model, moved: split.moved, rows: 0, largest_difference: 0.0 };
     for counts in COMPARED {
         let batch = batch(encoder, &mut random, counts)?;
-        let mut scores = |graph: &mut OpenGraph, form| {
+        let scores = |graph: &mut OpenGraph, form| {
             tensors::scores(graph, &tensors::inputs(features, &batch, form), batch.candidates, outputs)
         };
         let expected = scores(graph, GraphForm::Plain)?;
