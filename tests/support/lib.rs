@@ -2,6 +2,7 @@
 //! samples, three trained models) that is made once a test run by driving it.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::OnceLock,
@@ -87,6 +88,20 @@ pub fn tests_folder() -> PathBuf {
 pub fn shared_folder() -> Option<PathBuf> {
     let shared = tests_folder().join("../../shared");
     shared.is_dir().then_some(shared)
+}
+
+/// Copies a folder and what is in it.
+pub fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a new folder");
+    for entry in fs::read_dir(from).expect("a readable folder") {
+        let entry = entry.expect("a readable entry");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("a copy");
+        }
+    }
 }
 
 /// Logs, samples and trained models of one small synthetic world.

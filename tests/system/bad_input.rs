@@ -8,24 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gatefold_tests::{World, gatefold, run_failing, server::Server};
+use gatefold_tests::{World, copy_folder, gatefold, run_failing, server::Server};
 
 fn text(path: &Path) -> String {
     path.to_str().expect("temporary paths are UTF-8").to_owned()
-}
-
-/// Copies a folder and what is in it.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a new folder");
-    for entry in fs::read_dir(from).expect("a readable folder") {
-        let entry = entry.expect("a readable entry");
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).expect("a copy");
-        }
-    }
 }
 
 #[track_caller]
@@ -39,7 +25,7 @@ fn check_said(said: &str, parts: &[&str]) {
 fn logs() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let logs = folder.path().join("logs");
-    copy(Path::new(&World::get().path("logs")), &logs);
+    copy_folder(Path::new(&World::get().path("logs")), &logs);
     (folder, logs)
 }
 
@@ -104,7 +90,7 @@ fn an_unknown_key_is_refused_with_its_line_and_the_nearest_key() {
 fn a_truncated_shard_is_named() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let samples = folder.path().join("samples");
-    copy(Path::new(&World::get().path("samples")), &samples);
+    copy_folder(Path::new(&World::get().path("samples")), &samples);
     let shard = samples.join("train-00000.parquet");
     let bytes = fs::read(&shard).expect("it is there");
     fs::write(&shard, &bytes[..bytes.len() - 100]).expect("it can be written");
@@ -137,7 +123,7 @@ fn scoring_a_file_that_is_no_parquet_is_refused() {
 fn bundle() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let model = folder.path().join("models/mmoe");
-    copy(Path::new(&World::get().path("models/mmoe")), &model);
+    copy_folder(Path::new(&World::get().path("models/mmoe")), &model);
     (folder, model)
 }
 
@@ -172,10 +158,10 @@ fn a_file_that_is_no_onnx_is_refused() {
 fn a_server_refuses_a_bad_bundle_and_keeps_the_good_one() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let models = folder.path().join("models");
-    copy(Path::new(&World::get().path("models")), &models);
+    copy_folder(Path::new(&World::get().path("models")), &models);
     let server = Server::start(&text(&models), &["--poll-seconds", "0.2"]);
     // A second version whose weights do not match its manifest.
-    copy(&models.join("mmoe/1"), &folder.path().join("next"));
+    copy_folder(&models.join("mmoe/1"), &folder.path().join("next"));
     fs::write(folder.path().join("next/model.onnx"), "this is no ONNX").expect("it can be written");
     fs::rename(folder.path().join("next"), models.join("mmoe/2")).expect("a rename");
     std::thread::sleep(Duration::from_secs(1));

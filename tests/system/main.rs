@@ -4,3 +4,4 @@ mod bad_input;
 mod deploy;
 mod load;
 mod parity;
+mod triton;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::workspace::{Workspace, step};
-use crate::{deploy, onnx_runtime};
+use crate::{deploy, onnx_runtime, venv};
 
 #[derive(Args)]
 pub(crate) struct TestOptions {
@@ -22,6 +22,12 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
     tests.args(["test", "--release", "--workspace"]);
     tests.args(options.filter.iter());
     onnx_runtime::set_environment(&mut tests, &library);
+    if venv::is_possible() {
+        let requirements = workspace.root.join("tests/python/requirements.txt");
+        tests.env("TRITONCLIENT_PYTHON", venv::make("tritonclient", &requirements)?);
+    } else {
+        eprintln!("==> tests/python is left out: python3 with its venv module is not installed");
+    }
     step("tests", &mut tests)
 }
 

@@ -32,6 +32,12 @@ pub(crate) fn make(name: &str, requirements: &Path) -> Result<PathBuf> {
     Ok(python)
 }
 
+/// Whether a Python is installed that can make environments.
+pub(crate) fn is_possible() -> bool {
+    let found = Command::new("python3").args(["-c", "import ensurepip, venv"]).output();
+    found.is_ok_and(|output| output.status.success())
+}
+
 fn folder(name: &str) -> Result<PathBuf> {
     Ok(cache_folder()?.join(format!("venv-{name}")))
 }

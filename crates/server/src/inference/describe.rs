@@ -19,7 +19,8 @@ const ANY: i64 = -1;
 pub(super) fn datatype(feature: &Feature) -> Datatype {
     match feature.value_type {
         ValueType::Int => Datatype::Int64,
-        ValueType::Float => Datatype::Fp32,
+        // As samples and `Score` have them; FP32 is taken, and has rounded what it holds.
+        ValueType::Float => Datatype::Fp64,
         ValueType::Text => Datatype::Bytes,
     }
 }
@@ -100,7 +101,7 @@ pub(super) fn config(info: &ModelInfo, engine: &EngineSettings) -> wire::ModelCo
 fn inputs(feature: &Feature) -> Vec<wire::ModelInput> {
     let data_type = match feature.value_type {
         ValueType::Int => wire::DataType::TypeInt64,
-        ValueType::Float => wire::DataType::TypeFp32,
+        ValueType::Float => wire::DataType::TypeFp64,
         ValueType::Text => wire::DataType::TypeString,
     };
     let dims = shape(feature);

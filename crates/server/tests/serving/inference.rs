@@ -332,11 +332,11 @@ async fn the_server_and_its_models_are_described() {
     };
     let inputs: Vec<String> = model.inputs.iter().map(line).collect();
     let expected = [
-        "age FP32 [1]",
+        "age FP64 [1]",
         "recent INT64 [1, -1]",
         "country BYTES [1]",
         "item_id INT64 [-1]",
-        "price FP32 [-1]",
+        "price FP64 [-1]",
     ];
     assert_eq!(inputs, expected);
     let outputs: Vec<String> = model.outputs.iter().map(line).collect();

@@ -118,7 +118,7 @@ const TYPED: &[(&str, Spoil, &str)] = &[
     (
         "text for a number",
         |request| request.inputs[0] = input("age", "BYTES", &[1], texts(&["31"])),
-        "input 'age': data-type is 'BYTES', but model 'demo' expects 'FP32'",
+        "input 'age': data-type is 'BYTES', but model 'demo' expects 'FP64'",
     ),
     (
         "an integer for text",
