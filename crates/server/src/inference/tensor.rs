@@ -131,8 +131,10 @@ impl<'a> Tensor<'a> {
                 check_list(contents, datatype)?;
                 Elements::Typed(contents)
             }
-            // No elements, as a shape with a 0 in it has.
-            (None, None) => Elements::Raw(&[]),
+            (None, None) if shape.contains(&0) => Elements::Raw(&[]),
+            (None, None) => {
+                return Err("has no elements: give contents, or raw_input_contents for all inputs".into());
+            }
         };
         Ok(Tensor { datatype, shape, elements })
     }

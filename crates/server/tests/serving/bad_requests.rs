@@ -252,12 +252,14 @@ async fn bytes_that_are_no_message_are_refused() {
     let running = Running::start(|_| {}).await;
     let channel = gatefold_server::client::connect(&format!("http://{}", running.address)).await.unwrap();
     let mut grpc = tonic::client::Grpc::new(channel);
-    for bytes in [&[0xff_u8; 40][..], &[0x0a, 0x7f], &[0x08]] {
-        grpc.ready().await.unwrap();
-        let path = http::uri::PathAndQuery::from_static("/gatefold.ranking.v1.Ranking/Score");
-        let request = tonic::Request::new(bytes.to_vec());
-        let status = grpc.unary(request, path, Bytes).await.expect_err("no message");
-        assert_eq!(status.code(), Code::Internal, "{status}");
+    for path in ["/gatefold.ranking.v1.Ranking/Score", "/inference.GRPCInferenceService/ModelInfer"] {
+        for bytes in [&[0xff_u8; 40][..], &[0x0a, 0x7f], &[0x08]] {
+            grpc.ready().await.unwrap();
+            let path = http::uri::PathAndQuery::from_static(path);
+            let request = tonic::Request::new(bytes.to_vec());
+            let status = grpc.unary(request, path, Bytes).await.expect_err("no message");
+            assert_eq!(status.code(), Code::Internal, "{status}");
+        }
     }
     running.client().await.score(request(&[1.0])).await.unwrap();
 }

@@ -168,7 +168,7 @@ const TYPED: &[(&str, Spoil, &str)] = &[
     (
         "no contents",
         |request| request.inputs[4].contents = None,
-        "input 'price': unexpected size: 0 bytes in raw_input_contents",
+        "input 'price': has no elements: give contents, or raw_input_contents for all inputs",
     ),
     (
         "an integer beyond its type",
@@ -275,6 +275,11 @@ const TYPED: &[(&str, Spoil, &str)] = &[
         "a negative timeout",
         |request| _ = request.parameters.insert("timeout".into(), parameter(-1)),
         "parameter 'timeout': is no number of microseconds",
+    ),
+    (
+        "a negative priority",
+        |request| _ = request.parameters.insert("priority".into(), parameter(-1)),
+        "parameter 'priority': is no number from 0",
     ),
     (
         "a version beyond all",
