@@ -1,6 +1,7 @@
 //! What the files of `deploy/` ask of a server, held to a real one.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -15,6 +16,8 @@ use gatefold_tests::{
     tests_folder,
 };
 
+/// Names the interpreter of an environment with `deploy/check/requirements.txt`.
+const PYTHON: &str = "DEPLOY_PYTHON";
 const DASHBOARD: &str = "grafana/dashboards/gatefold.json";
 const ALERTS: &str = "prometheus/alerts.yaml";
 
@@ -49,12 +52,13 @@ async fn refuse(url: &str) {
     assert_eq!(status.code(), tonic::Code::NotFound, "{status}");
 }
 
-/// What `deploy/check/exported.py` says of these files: `Err` holds its complaints.
-fn exported(files: &[&Path]) -> Result<String, String> {
+/// What `python` on `deploy/check/exported.py` says of these files: `Err` holds its complaints.
+fn exported(python: &OsStr, files: &[&Path]) -> Result<String, String> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let scraped = folder.path().join("metrics");
     fs::write(&scraped, metrics()).expect("it can be written");
-    let output = Command::new(python("deploy"))
+    let output = Command::new(python)
+        .arg("-B")
         .arg(deploy("check/exported.py"))
         .arg(&scraped)
         .args(files)
@@ -66,24 +70,28 @@ fn exported(files: &[&Path]) -> Result<String, String> {
 
 #[test]
 fn all_that_the_dashboard_and_the_alerts_ask_for_is_exported() {
-    let said = exported(&[&deploy(DASHBOARD), &deploy(ALERTS)]).unwrap_or_else(|error| panic!("{error}"));
+    let Some(python) = python(PYTHON, "deploy/check/exported.py") else { return };
+    let said =
+        exported(&python, &[&deploy(DASHBOARD), &deploy(ALERTS)]).unwrap_or_else(|error| panic!("{error}"));
     assert!(said.contains("queries ask for what is exported"), "{said}");
 }
 
 /// The check of the test above finds `wrong` in place of `right`, and says so.
 #[track_caller]
-fn check_found(file: &str, right: &str, wrong: &str, expected: &str) {
+fn check_found(python: &OsStr, file: &str, right: &str, wrong: &str, expected: &str) {
     let text = read(file);
     assert!(text.contains(right), "deploy/{file} has no {right}");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join(deploy(file).file_name().expect("a file"));
     fs::write(&path, text.replacen(right, wrong, 1)).expect("it can be written");
-    let said = exported(&[&path]).expect_err("the check passes");
+    let said = exported(python, &[&path]).expect_err("the check passes");
     assert!(said.contains(expected), "{said}");
 }
 
 #[test]
 fn a_metric_or_label_that_is_not_exported_is_found() {
+    let Some(python) = python(PYTHON, "deploy/check/exported.py") else { return };
+    let check_found = |file, right, wrong, expected| check_found(&python, file, right, wrong, expected);
     check_found(DASHBOARD, "gatefold_requests_total", "gatefold_request_total", "gatefold_request_total");
     check_found(ALERTS, "process_open_fds", "process_files", "no server exports process_files");
     check_found(ALERTS, "{state=", "{status=", "gatefold_model_versions has no label status");

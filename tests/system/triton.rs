@@ -1,8 +1,8 @@
 //! Triton's own client against a real server: the suite in `tests/python`.
 
-use std::{io::Write, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
-use gatefold_tests::{World, copy_folder, gatefold_binary, server::Server, tests_folder};
+use gatefold_tests::{World, copy_folder, gatefold_binary, python, server::Server, tests_folder};
 
 /// Names the interpreter of an environment with `tests/python/requirements.txt`; `cargo xtask test`
 /// makes one.
@@ -10,12 +10,7 @@ const PYTHON: &str = "TRITONCLIENT_PYTHON";
 
 #[test]
 fn tritonclient_works_unchanged() {
-    let Some(python) = std::env::var_os(PYTHON) else {
-        // Past the test harness, which keeps to itself what a passing test prints.
-        let said = format!("tests/python is left out: {PYTHON} is not set, as cargo xtask test sets it\n");
-        std::io::stderr().write_all(said.as_bytes()).expect("stderr can be written");
-        return;
-    };
+    let Some(python) = python(PYTHON, "tests/python") else { return };
     let (world, model) = (World::get(), "mmoe");
     // A copy, as the suite loads and unloads models.
     let models = tempfile::tempdir().expect("a temporary folder");

@@ -17,26 +17,24 @@ const KUBERNETES: &str = "1.37.0";
 /// The unit's exposure by `systemd-analyze security`, in tenths, must not be above this.
 const EXPOSURE: u32 = 15;
 
-/// Runs every check.
-pub(crate) fn check(workspace: &Workspace) -> Result<()> {
-    let tools = Tools::ready(workspace)?;
-    step("yamllint", tools.program("yamllint").args(["--strict", "."]))?;
-    step("hadolint", tools.program("hadolint").arg("Containerfile"))?;
-    let mut compose = tools.program("check-jsonschema");
-    step("compose", compose.args(["--builtin-schema", "vendor.compose-spec", "compose.yaml"]))?;
-    let mut settings = tools.program("check-jsonschema");
-    step("settings", settings.args(["--schemafile", SETTINGS, "container.toml", "server.toml"]))?;
-    kubernetes(&tools)?;
-    step("dashboard", tools.script("dashboard.py").args([DASHBOARD, DATA_SOURCES]))?;
-    prometheus(&tools)?;
-    systemd(&tools)
-}
-
 const UNIT: &str = "gatefold-server.service";
 /// The schema of a settings file.
 const SETTINGS: &str = "server.schema.json";
 const DASHBOARD: &str = "grafana/dashboards/gatefold.json";
 const DATA_SOURCES: &str = "grafana/provisioning/datasources/prometheus.yaml";
+
+/// Runs every check that this machine has the tools for.
+pub(crate) fn check(workspace: &Workspace) -> Result<()> {
+    let folder = workspace.root.join("deploy");
+    if venv::is_possible() {
+        let python = venv::make("deploy", &folder.join("check/requirements.txt"))?;
+        from_pypi(&Tools { folder: folder.clone(), python })?;
+    } else {
+        skip("the tools of PyPI", "python3 with its venv module is not installed");
+    }
+    prometheus(&folder)?;
+    systemd(&folder)
+}
 
 /// The folder `deploy/` and the Python environment of its checks.
 struct Tools {
@@ -45,12 +43,6 @@ struct Tools {
 }
 
 impl Tools {
-    fn ready(workspace: &Workspace) -> Result<Self> {
-        let folder = workspace.root.join("deploy");
-        let python = venv::make("deploy", &folder.join("check/requirements.txt"))?;
-        Ok(Self { folder, python })
-    }
-
     /// A program of the environment.
     fn program(&self, name: &str) -> Command {
         self.run(&self.python.with_file_name(name))
@@ -59,7 +51,7 @@ impl Tools {
     /// A check of our own.
     fn script(&self, name: &str) -> Command {
         let mut command = self.run(&self.python);
-        command.arg(Path::new("check").join(name));
+        command.arg("-B").arg(Path::new("check").join(name));
         command
     }
 
@@ -68,6 +60,17 @@ impl Tools {
         command.current_dir(&self.folder);
         command
     }
+}
+
+fn from_pypi(tools: &Tools) -> Result<()> {
+    step("yamllint", tools.program("yamllint").args(["--strict", "."]))?;
+    step("hadolint", tools.program("hadolint").arg("Containerfile"))?;
+    let mut compose = tools.program("check-jsonschema");
+    step("compose", compose.args(["--builtin-schema", "vendor.compose-spec", "compose.yaml"]))?;
+    let mut settings = tools.program("check-jsonschema");
+    step("settings", settings.args(["--schemafile", SETTINGS, "container.toml", "server.toml"]))?;
+    kubernetes(tools)?;
+    step("dashboard", tools.script("dashboard.py").args([DASHBOARD, DATA_SOURCES]))
 }
 
 /// Every manifest by the schema of its kind, and all of them together. The ServiceMonitor has no schema
@@ -88,23 +91,32 @@ fn kubernetes(tools: &Tools) -> Result<()> {
 }
 
 /// The configuration, the rules, and the rules on series that are made up for the purpose.
-fn prometheus(tools: &Tools) -> Result<()> {
+fn prometheus(folder: &Path) -> Result<()> {
     let promtool = match promtool::ensure()? {
         Ok(promtool) => promtool,
-        Err(reason) => return skip("promtool", &reason),
+        Err(reason) => {
+            skip("promtool", &reason);
+            return Ok(());
+        }
     };
-    step("prometheus", tools.run(&promtool).args(["check", "config", "prometheus/prometheus.yaml"]))?;
-    step("alerts", tools.run(&promtool).args(["test", "rules", "prometheus/alerts_test.yaml"]))
+    let promtool = || {
+        let mut command = Command::new(&promtool);
+        command.current_dir(folder);
+        command
+    };
+    step("prometheus", promtool().args(["check", "config", "prometheus/prometheus.yaml"]))?;
+    step("alerts", promtool().args(["test", "rules", "prometheus/alerts_test.yaml"]))
 }
 
 /// The unit, with a program in place that every machine has, as the real one is not installed here.
-fn systemd(tools: &Tools) -> Result<()> {
+fn systemd(folder: &Path) -> Result<()> {
     const SINCE: u32 = 250;
     if systemd_version().is_none_or(|version| version < SINCE) {
-        return skip("systemd", &format!("systemd-analyze of version {SINCE} or later is not installed"));
+        skip("systemd", &format!("systemd-analyze of version {SINCE} or later is not installed"));
+        return Ok(());
     }
-    let unit = fs::read_to_string(tools.folder.join("systemd").join(UNIT))
-        .context("the systemd unit cannot be read")?;
+    let unit =
+        fs::read_to_string(folder.join("systemd").join(UNIT)).context("the systemd unit cannot be read")?;
     let scratch = std::env::temp_dir().join(format!("gatefold-unit-{}", std::process::id()));
     fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
     let path = scratch.join(UNIT);
@@ -142,7 +154,6 @@ fn systemd_version() -> Option<u32> {
     String::from_utf8_lossy(&output.stdout).split_whitespace().nth(1)?.parse().ok()
 }
 
-fn skip(name: &str, reason: &str) -> Result<()> {
+fn skip(name: &str, reason: &str) {
     eprintln!("==> {name}: skipped: {reason}");
-    Ok(())
 }

@@ -28,6 +28,9 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
     } else {
         eprintln!("==> tests/python is left out: python3 with its venv module is not installed");
     }
+    if let Some(python) = venv::interpreter("deploy")? {
+        tests.env("DEPLOY_PYTHON", python);
+    }
     step("tests", &mut tests)
 }
 
