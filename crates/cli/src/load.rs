@@ -40,6 +40,8 @@ pub(crate) struct Args {
     /// Version of the model; 0 means the one that takes traffic
     #[arg(long, value_name = "N", default_value_t = 0)]
     version: u64,
+    #[command(flatten)]
+    access: client::Access,
     /// JSON file with an array of requests, sent in turn
     #[arg(long, value_name = "FILE")]
     requests: PathBuf,
@@ -118,7 +120,7 @@ async fn prepare(args: &Args) -> anyhow::Result<(Vec<Prepared>, Vec<Connection>)
     if args.candidates == Some(0) {
         bail!("--candidates must be at least 1");
     }
-    let channel = client::connect(&args.server).await?;
+    let channel = client::connect_with(&args.server, &args.access).await?;
     let mut first = Client::new(channel.clone());
     let wanted = api::GetModelRequest {
         model: args.model.clone(),
@@ -143,7 +145,7 @@ async fn prepare(args: &Args) -> anyhow::Result<(Vec<Prepared>, Vec<Connection>)
     }
     let mut connections = vec![Connection::new(channel)];
     for _ in 1..args.connections {
-        connections.push(Connection::new(client::connect(&args.server).await?));
+        connections.push(Connection::new(client::connect_with(&args.server, &args.access).await?));
     }
     Ok((prepared, connections))
 }

@@ -2,9 +2,8 @@
 
 use clap::Subcommand;
 use gatefold_proto::ranking::v1 as api;
-use gatefold_server::client::{self, Refused};
+use gatefold_server::client::{self, Access, Link, Refused};
 use serde_json::json;
-use tonic::transport::Channel;
 
 use api::admin_client::AdminClient;
 
@@ -18,6 +17,8 @@ pub(crate) struct Args {
     /// Address of the server
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8500", global = true)]
     server: String,
+    #[command(flatten)]
+    access: Access,
     /// Print one JSON object instead of text
     #[arg(long, global = true)]
     json: bool,
@@ -70,7 +71,7 @@ enum Ask {
 pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (model, rollback, versions) = runtime.block_on(async {
-        let mut admin = AdminClient::new(client::connect(&args.server).await?);
+        let mut admin = AdminClient::new(client::connect_with(&args.server, &args.access).await?);
         let (model, rollback) = ask(&mut admin, args.ask).await.map_err(Refused::from)?;
         let list = api::ListVersionsRequest { model: model.clone() };
         let versions = admin.list_versions(list).await.map_err(Refused::from)?.into_inner().versions;
@@ -92,7 +93,7 @@ pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<()> {
 
 /// The model concerned, and what a rollback did.
 async fn ask(
-    admin: &mut AdminClient<Channel>,
+    admin: &mut AdminClient<Link>,
     ask: Ask,
 ) -> Result<(String, Option<api::RollbackResponse>), tonic::Status> {
     let mut rollback = None;

@@ -36,6 +36,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LABEL", default_value = "", conflicts_with = "version")]
     label: String,
     #[command(flatten)]
+    access: client::Access,
+    #[command(flatten)]
     source: Source,
     /// Request that holds this row, counted from 0: of the Parquet file, or of a JSON array
     #[arg(long, value_name = "N", conflicts_with = "request")]
@@ -114,7 +116,7 @@ pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<()> {
 
 /// Connects, and asks what the model wants.
 async fn describe(args: &Args) -> anyhow::Result<(Client, api::Model)> {
-    let mut client = Client::new(client::connect(&args.server).await?);
+    let mut client = Client::new(client::connect_with(&args.server, &args.access).await?);
     let wanted =
         api::GetModelRequest { model: args.model.clone(), version: args.version, label: args.label.clone() };
     let model = client.get_model(wanted).await.map_err(Refused::from)?.into_inner();

@@ -3,10 +3,13 @@
 //! `gatefold request`, `gatefold load` and the tests build their requests here, so that JSON becomes
 //! a wire message in one place.
 
+mod connection;
+
+pub use connection::{Access, Bearer, ConnectError, Link, connect, connect_with};
+
 use gatefold_proto::ranking::v1 as wire;
 use gatefold_schema::JsonRequest;
 use serde_json::Value;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use wire::column::Values;
 use wire::ranking_client::RankingClient;
@@ -15,26 +18,7 @@ use crate::convert::{self, FieldError};
 use crate::metrics::code_name;
 
 /// A client of the `Ranking` service.
-pub type Client = RankingClient<Channel>;
-
-/// A server that cannot be talked to.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// The address is not one.
-    #[error("'{server}' is not a server's address; write it as http://127.0.0.1:8500")]
-    Address {
-        /// The address as given.
-        server: String,
-    },
-    /// Nobody answers.
-    #[error("no server answers at {server}: is it running, and is this its gRPC port?")]
-    Unreachable {
-        /// The address as given.
-        server: String,
-        /// The transport's error.
-        source: tonic::transport::Error,
-    },
-}
+pub type Client = RankingClient<Link>;
 
 /// A call that the server did not answer with a reply.
 #[derive(Debug, thiserror::Error)]
@@ -57,21 +41,6 @@ impl From<Status> for Refused {
         };
         Self { code: code_name(status.code()), message }
     }
-}
-
-/// Opens one connection to `server`, such as `http://127.0.0.1:8500`.
-///
-/// # Errors
-/// An address that is not one, or that nobody answers at.
-pub async fn connect(server: &str) -> Result<Channel, ConnectError> {
-    let wrong = || ConnectError::Address { server: server.to_owned() };
-    let endpoint = Endpoint::from_shared(server.to_owned()).map_err(|_| wrong())?;
-    if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().authority().is_none() {
-        return Err(wrong());
-    }
-    // Without TCP_NODELAY a small message waits for the acknowledgement of the one before.
-    let endpoint = endpoint.tcp_nodelay(true).connect_timeout(std::time::Duration::from_secs(5));
-    endpoint.connect().await.map_err(|source| ConnectError::Unreachable { server: server.to_owned(), source })
 }
 
 /// The wire form of `request` for a model described by `model`.

@@ -23,13 +23,14 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 use wire::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
 
+use crate::compression::limited;
 use crate::convert::FieldError;
 use crate::deadline::Deadline;
 use crate::metrics::code_name;
 use crate::operator::Operator;
 use crate::readiness::Readiness;
 use crate::scorer::{Call, Question, Scorer};
-use crate::settings::Limits;
+use crate::settings::{Limits, Settings};
 use crate::status::Refusal;
 use crate::stream;
 
@@ -65,9 +66,8 @@ impl InferenceService {
     }
 
     /// The tonic service.
-    pub fn into_server(self) -> GrpcInferenceServiceServer<InferenceService> {
-        let bytes = self.scorer.limits.message_bytes;
-        GrpcInferenceServiceServer::new(self).max_decoding_message_size(bytes)
+    pub fn into_server(self, settings: &Settings) -> GrpcInferenceServiceServer<InferenceService> {
+        limited!(GrpcInferenceServiceServer::new(self), settings)
     }
 
     fn find(&self, name: &str, version: &str) -> Result<ModelInfo, Status> {

@@ -10,7 +10,8 @@
 //! - [`fusion`]: formulas over outputs and item columns.
 //! - [`operator`]: the calls of `Admin`.
 //! - [`inference`]: the calls of the Open Inference Protocol.
-//! - [`port`]: connections. [`gate`]: how many requests are held. [`deadline`]: the caller's deadline.
+//! - [`connections`], [`tls`]: who is connected. [`port`]: what each call passes: [`tokens`] (who may
+//!   call), [`gate`] (how many requests are held), [`deadline`]. [`reload`]: files that are followed.
 //! - [`scorer`]: the path of every scoring call. [`status`]: errors → codes.
 //! - [`health`], [`readiness`], [`admin`], [`metrics`], [`statistics`], [`telemetry`]: what is seen from outside.
 //! - [`probe`](mod@probe): asks a running server whether it is ready.
@@ -18,6 +19,8 @@
 
 pub mod admin;
 pub mod client;
+mod compression;
+pub mod connections;
 pub mod convert;
 pub mod deadline;
 pub mod flags;
@@ -31,6 +34,7 @@ pub mod operator;
 pub mod port;
 pub mod probe;
 pub mod readiness;
+pub mod reload;
 pub mod run;
 pub mod scorer;
 pub mod service;
@@ -40,6 +44,8 @@ pub mod statistics;
 pub mod status;
 mod stream;
 pub mod telemetry;
+pub mod tls;
+pub mod tokens;
 pub mod top_k;
 
 pub use flags::Flags;

@@ -7,6 +7,7 @@
 //!
 //! `deploy/METRICS.md` lists every metric; a test holds it to what is registered here.
 
+mod edge;
 mod labels;
 mod loaded;
 mod process;
@@ -31,6 +32,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tonic::Code;
 
+pub use self::edge::{Edge, Turned};
 use self::labels::{ByCode, ByReason};
 use self::loaded::LoadedModels;
 use self::process::Process;
@@ -44,6 +46,8 @@ pub struct Metrics {
     requests: Family<ByCode, Counter>,
     rejections: Family<ByReason, Counter>,
     in_flight: Gauge,
+    /// Connections and callers.
+    pub edge: Edge,
     loaded: LoadedModels,
     served: Served,
 }
@@ -119,9 +123,10 @@ impl Default for Metrics {
         ours.register("rejections", help, rejections.clone());
         let in_flight = Gauge::default();
         ours.register("requests_in_flight", "Score requests being worked on", in_flight.clone());
+        let edge = Edge::register(ours);
         let loaded = LoadedModels::register(ours);
         let families = Families::register(ours, requests.clone(), rejections.clone());
-        Self { registry, requests, rejections, in_flight, loaded, served: Served::new(families) }
+        Self { registry, requests, rejections, in_flight, edge, loaded, served: Served::new(families) }
     }
 }
 

@@ -11,6 +11,8 @@ use gatefold_proto::ranking::v1 as wire;
 use tonic::{Request, Response, Status};
 use wire::admin_server::{Admin, AdminServer};
 
+use crate::compression::limited;
+use crate::settings::Settings;
 use crate::status::registry_status;
 
 /// Answers `Admin` calls. Cheap to clone; all clones are one service.
@@ -26,8 +28,8 @@ impl Operator {
     }
 
     /// The tonic service.
-    pub fn into_server(self) -> AdminServer<Operator> {
-        AdminServer::new(self)
+    pub fn into_server(self, settings: &Settings) -> AdminServer<Operator> {
+        limited!(AdminServer::new(self), settings)
     }
 
     /// What the registry answers, from a blocking task.

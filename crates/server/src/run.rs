@@ -13,6 +13,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::admin::{self, Shown};
+use crate::connections::{self, Terms};
 use crate::flags::Flags;
 use crate::fusion::Formulas;
 use crate::gate::Gate;
@@ -21,7 +22,7 @@ use crate::inference::InferenceService;
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::operator::Operator;
-use crate::port;
+use crate::port::{self, Door};
 use crate::readiness::Readiness;
 use crate::scorer::Scorer;
 use crate::service::Service;
@@ -29,6 +30,8 @@ use crate::settings::Settings;
 use crate::signals;
 use crate::statistics::Statistics;
 use crate::telemetry;
+use crate::tls;
+use crate::tokens::{self, Guard};
 
 /// What `gatefold-server` and `gatefold serve` do: a server with these flags, until SIGTERM or
 /// ctrl-c.
@@ -86,7 +89,10 @@ pub async fn run_with(
     shutdown: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
     settings.check()?;
+    let tls = tls::follow(&settings.tls).context("TLS")?;
     let metrics = Arc::new(Metrics::default());
+    let guard = settings.tokens.clone().map(|file| Guard::new(file, metrics.clone()));
+    let guard = guard.transpose().context("tokens")?;
     let (changed, changes) = watch::channel(());
     let statistics = Arc::new(Statistics::default());
     let engine_listener = EngineListener::new(metrics.clone(), statistics.clone(), changed.clone());
@@ -100,10 +106,15 @@ pub async fn run_with(
         listen = %listener.local_addr()?,
         admin = %admin_listener.local_addr()?,
         models = %settings.models.display(),
+        tls = tls.is_some(),
+        tokens = guard.is_some(),
         "starting"
     );
 
-    let admin = admin::routes(Shown { metrics: metrics.clone(), readiness: readiness.clone() });
+    let mut admin = admin::routes(Shown { metrics: metrics.clone(), readiness: readiness.clone() });
+    if let Some(guard) = guard.clone().filter(|_| settings.admin_token) {
+        admin = admin.layer(axum::middleware::from_fn_with_state(guard, tokens::enforce_http));
+    }
     let admin = tokio::spawn(axum::serve(admin_listener, admin).into_future());
     let reporter = HealthReporter::new();
     let health = Health::new(reporter.clone(), engine.clone(), readiness.clone()).await;
@@ -113,7 +124,7 @@ pub async fn run_with(
         engine: engine.clone(),
         limits: settings.limits.clone(),
         gate: gate.clone(),
-        metrics,
+        metrics: metrics.clone(),
         statistics,
         stop: stopping.clone(),
     });
@@ -121,8 +132,11 @@ pub async fn run_with(
     let inference =
         InferenceService::new(scorer.clone(), registry.clone(), operator.clone(), readiness.clone());
     let service = Service::new(scorer, Formulas::new(&settings.formulas)?);
-    let routes = routes(reporter, service, operator, inference)?;
-    let grpc = port::serve(&settings, listener, routes, gate, stopping);
+    let routes = routes(&settings, reporter, service, operator, inference)?;
+    let door = Door { gate, guard };
+    let terms = Terms { most: settings.limits.connections, tls, metrics };
+    let connections = connections::accept(listener, terms, stopping.clone());
+    let grpc = port::serve(&settings, connections, routes, door, stopping);
     let mut grpc = tokio::spawn(grpc);
 
     let result = tokio::select! {
@@ -163,6 +177,7 @@ pub async fn run_with(
 /// The services of the gRPC port: `Ranking`, `Admin`, the Open Inference Protocol, health and
 /// reflection.
 fn routes(
+    settings: &Settings,
     reporter: HealthReporter,
     ranking: Service,
     operator: Operator,
@@ -174,9 +189,9 @@ fn routes(
             .register_encoded_file_descriptor_set(gatefold_proto::inference::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    Ok(Routes::new(ranking.into_server())
-        .add_service(operator.into_server())
-        .add_service(inference.into_server())
+    Ok(Routes::new(ranking.into_server(settings))
+        .add_service(operator.into_server(settings))
+        .add_service(inference.into_server(settings))
         .add_service(HealthServer::new(HealthService::from_health_reporter(reporter)))
         .add_service(described().build_v1()?)
         // Many tools still ask for the older version of the protocol.

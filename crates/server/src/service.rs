@@ -11,11 +11,12 @@ use tonic::{Request, Response, Status, Streaming};
 use wire::ranking_server::{Ranking, RankingServer};
 use wire::score_stream_response::Result as StreamResult;
 
+use crate::compression::limited;
 use crate::convert::{self, FieldError, Selection};
 use crate::deadline::Deadline;
 use crate::fusion::{Formulas, Fusion};
 use crate::scorer::{Call, Question, Scorer};
-use crate::settings::Limits;
+use crate::settings::{Limits, Settings};
 use crate::status::Refusal;
 use crate::stream;
 
@@ -34,9 +35,8 @@ impl Service {
     }
 
     /// The tonic service.
-    pub fn into_server(self) -> RankingServer<Service> {
-        let bytes = self.scorer.limits.message_bytes;
-        RankingServer::new(self).max_decoding_message_size(bytes)
+    pub fn into_server(self, settings: &Settings) -> RankingServer<Service> {
+        limited!(RankingServer::new(self), settings)
     }
 
     fn describe(&self, info: &ModelInfo) -> wire::Model {

@@ -55,6 +55,17 @@ settings! {
         /// RESOURCE_EXHAUSTED. The queue is a buffer for bursts: waiting time ≈ queue_rows ÷ throughput,
         /// so keep it below what callers are ready to wait.
         pub queue_rows: usize = 32_768,
+        /// TLS on the gRPC port. Without a certificate it speaks plain text.
+        pub tls: Tls = Tls::default(),
+        /// TOML file of the callers that may call, with the SHA-256 of their tokens and their rights
+        /// (`score`, `admin`); without it everybody may do everything. Followed when it changes.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub tokens: Option<PathBuf> = None,
+        /// Whether `/metrics` on the admin port asks for a token with the right `admin`. Probes never
+        /// need one.
+        pub admin_token: bool = false,
+        /// Compression of messages.
+        pub compression: Compression = Compression::default(),
         /// What a single request may ask for.
         pub limits: Limits = Limits::default(),
         /// Seconds that requests in flight have to finish once the server is told to stop. Stay below
@@ -74,6 +85,8 @@ settings! {
     pub struct Limits {
         /// Bytes of a request message. Raise it with `candidates` or for many long text columns.
         pub message_bytes: usize = 4 << 20,
+        /// Bytes of a reply message. Clients refuse more than 4 MiB unless they are told otherwise.
+        pub reply_bytes: usize = 4 << 20,
         /// Candidates a request. Raise it where a caller ranks more in one call.
         pub candidates: usize = 10_000,
         /// Elements of one sequence, whatever a model would accept.
@@ -89,8 +102,56 @@ settings! {
         pub requests: usize = 2048,
         /// Requests of one stream that are worked on at once; the next is read when one is answered.
         pub stream_requests: usize = 32,
+        /// Connections that may be open at once; further ones are closed at once.
+        pub connections: usize = 10_000,
         /// Calls that one connection may have open at once; a client waits before it opens more.
         pub connection_calls: u32 = 1024,
+    }
+}
+
+settings! {
+    /// TLS: PEM files, read again when they change.
+    pub struct Tls {
+        /// PEM file of the server's certificate and those between it and an authority that callers
+        /// trust. A bad new one is logged, and the one before stays in use.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub certificate: Option<PathBuf> = None,
+        /// PEM file of the certificate's private key.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub key: Option<PathBuf> = None,
+        /// PEM file of the authorities whose clients may connect (mutual TLS): a client must show a
+        /// certificate that one of them signed. Without it no client is asked for one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub client_ca: Option<PathBuf> = None,
+    }
+}
+
+settings! {
+    /// Encodings of messages. They save network and cost processor time on both sides: 200 candidates
+    /// are a few kilobytes, which are sent sooner than compressed.
+    pub struct Compression {
+        /// Encodings of requests that are accepted; others are answered UNIMPLEMENTED. A message
+        /// that is larger than `limits.message_bytes` once decompressed is refused.
+        pub accept: Vec<Encoding> = vec![Encoding::Zstd, Encoding::Gzip],
+        /// Encodings of replies, used for callers who say that they accept one. Many clients accept
+        /// gzip without being asked, so naming it here compresses for all of them.
+        pub reply: Vec<Encoding> = Vec::new(),
+    }
+}
+
+/// Encoding of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encoding {
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+}
+
+impl Described for Encoding {
+    fn schema() -> serde_json::Value {
+        schema::choice::<Self>()
     }
 }
 
@@ -133,6 +194,8 @@ impl Settings {
             ("row_budget", self.row_budget, 1 << 24),
             ("queue_rows", self.queue_rows, 1 << 30),
             ("limits.message_bytes", self.limits.message_bytes, 1 << 30),
+            ("limits.reply_bytes", self.limits.reply_bytes, 1 << 30),
+            ("limits.connections", self.limits.connections, 1 << 20),
             ("limits.candidates", self.limits.candidates, 1 << 24),
             ("limits.sequence_length", self.limits.sequence_length, 1 << 24),
             ("limits.text_bytes", self.limits.text_bytes, 1 << 24),
@@ -158,6 +221,23 @@ impl Settings {
             return fail(format!("batch_delay_us is {}: it must be at most 1000000", self.batch_delay_us));
         }
         Formulas::new(&self.formulas)?;
+        match &self.tls {
+            Tls { certificate: Some(_), key: None, .. } => {
+                return fail("tls.certificate is set and tls.key is not: give both".into());
+            }
+            Tls { certificate: None, key: Some(_), .. } => {
+                return fail("tls.key is set and tls.certificate is not: give both".into());
+            }
+            Tls { certificate: None, client_ca: Some(_), .. } => {
+                return fail(
+                    "tls.client_ca is set without a certificate: give tls.certificate and tls.key".into(),
+                );
+            }
+            _ => {}
+        }
+        if self.admin_token && self.tokens.is_none() {
+            return fail("admin_token is true without a tokens file: set `tokens`".into());
+        }
         self.registry().check().map_err(|error| ConfigError::new(error.to_string()))?;
         if self.limits.candidates > self.queue_rows {
             return fail(format!(
@@ -258,6 +338,12 @@ mod tests {
         refuse("[versions]\nmmoe = { latest = 0 }\n", "versions of model 'mmoe': latest is 0");
         refuse("[versions]\nmmoe = { named = [] }\n", "versions of model 'mmoe': named lists no version");
         refuse("[versions]\nmmoe = { newest = 1 }\n", "unknown variant `newest`");
+        refuse("[tls]\ncertificate = \"a.pem\"\n", "tls.certificate is set and tls.key is not");
+        refuse("[tls]\nkey = \"a.pem\"\n", "tls.key is set and tls.certificate is not");
+        refuse("[tls]\nclient_ca = \"a.pem\"\n", "tls.client_ca is set without a certificate");
+        refuse("admin_token = true\n", "admin_token is true without a tokens file");
+        refuse("[compression]\nreply = [\"gzp\"]\n", "did you mean `gzip`?");
+        refuse("[limits]\nreply_bytes = 0\n", "limits.reply_bytes is 0");
         refuse("listen = \"127.0.0.1:1\"\nadmin = \"127.0.0.1:1\"\n", "give each its own port");
     }
 }

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Status, Streaming};
+use tracing::Instrument;
 
 use crate::gate::Gate;
 use crate::scorer::Scorer;
@@ -26,7 +27,8 @@ where
     Answer: Future<Output = Reply> + Send + 'static,
 {
     let (sender, receiver) = mpsc::channel(scorer.limits.stream_requests);
-    tokio::spawn(read(requests, scorer.stop.clone(), scorer.gate.clone(), answer, sender));
+    // The caller's span goes with the work.
+    tokio::spawn(read(requests, scorer.stop.clone(), scorer.gate.clone(), answer, sender).in_current_span());
     ReceiverStream::new(receiver).then(async |pending: Pending<Reply>| pending.reply().await)
 }
 
@@ -84,7 +86,7 @@ async fn read<Request, Reply, Answer>(
                     drop(held);
                     reply
                 };
-                place.send(Pending::Working(tokio::spawn(work)));
+                place.send(Pending::Working(tokio::spawn(work.in_current_span())));
             }
             Ok(None) => return,
             Err(status) => return place.send(Pending::Broken(status)),

@@ -1,24 +1,24 @@
 //! One connection that sends requests which are encoded already.
 
 use gatefold_proto::ranking::v1::ScoreResponse;
+use gatefold_server::client::Link;
 use prost::Message;
 use prost::bytes::{BufMut, Bytes};
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 /// One connection to a server.
 #[derive(Clone)]
 pub(super) struct Connection {
-    grpc: Grpc<Channel>,
+    grpc: Grpc<Link>,
 }
 
 impl Connection {
-    /// Calls go over `channel`.
-    pub(super) fn new(channel: Channel) -> Self {
-        Self { grpc: Grpc::new(channel) }
+    /// Calls go over `link`.
+    pub(super) fn new(link: Link) -> Self {
+        Self { grpc: Grpc::new(link) }
     }
 
     /// Sends one encoded `ScoreRequest`.

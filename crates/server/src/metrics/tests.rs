@@ -18,6 +18,8 @@ fn install(metrics: &Metrics, version: u64) {
 
 /// Gives every metric at least one series.
 pub(super) fn fill(metrics: &Metrics) {
+    metrics.edge.called(&"feed".into());
+    metrics.edge.turned_away(super::Turned::TooMany);
     let model = demo(7);
     install(metrics, 7);
     metrics.encoded(

@@ -140,6 +140,9 @@ mod tests {
             ("GATEFOLD_VERSIONS", "{ mmoe = { latest = 2 } }"),
             ("GATEFOLD_ORT_LIBRARY", "/opt/libonnxruntime.so"),
             ("GATEFOLD_LOG", "json"),
+            ("GATEFOLD_TLS__KEY", "/etc/key.pem"),
+            ("GATEFOLD_COMPRESSION__REPLY", "[\"zstd\"]"),
+            ("GATEFOLD_ADMIN_TOKEN", "true"),
             ("HOME", "/root"),
         ])
         .unwrap();
@@ -150,6 +153,9 @@ mod tests {
         assert_eq!(settings.limits.candidates, 500);
         assert_eq!(settings.limits.columns, Settings::default().limits.columns);
         assert_eq!(settings.versions.len(), 1);
+        assert_eq!(settings.tls.key, Some("/etc/key.pem".into()));
+        assert_eq!(settings.compression.reply, [crate::settings::Encoding::Zstd]);
+        assert!(settings.admin_token);
         assert_eq!(settings.ort_library, Some("/opt/libonnxruntime.so".into()));
     }
 

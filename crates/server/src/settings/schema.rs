@@ -160,6 +160,7 @@ described! {
     usize => {"type": "integer", "minimum": 0},
     u64 => {"type": "integer", "minimum": 0},
     u32 => {"type": "integer", "minimum": 0, "maximum": u32::MAX},
+    bool => {"type": "boolean"},
     f64 => {"type": "number", "minimum": 0},
     String => {"type": "string"},
     PathBuf => {"type": "string"},

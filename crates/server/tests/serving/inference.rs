@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gatefold_proto::inference as wire;
+use gatefold_server::client::Link;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 use tonic::{Code, Request};
 use wire::grpc_inference_service_client::GrpcInferenceServiceClient;
 use wire::infer_parameter::ParameterChoice;
@@ -20,7 +20,7 @@ use wire::{InferTensorContents, ModelInferRequest, ModelInferResponse};
 
 use crate::support::{Running, eventually, formula, publish};
 
-async fn client(running: &Running) -> GrpcInferenceServiceClient<Channel> {
+async fn client(running: &Running) -> GrpcInferenceServiceClient<Link> {
     let address = format!("http://{}", running.address);
     GrpcInferenceServiceClient::new(gatefold_server::client::connect(&address).await.unwrap())
 }

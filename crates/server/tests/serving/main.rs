@@ -1,7 +1,9 @@
 //! A running server, driven through real gRPC and HTTP connections. Its models are run by a backend
 //! of a few lines, so that every score can be worked out by hand.
 
+mod access;
 mod bad_requests;
+mod bytes;
 mod inference;
 mod lifecycle;
 mod operator;

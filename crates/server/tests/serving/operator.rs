@@ -7,7 +7,7 @@ use wire::admin_client::AdminClient;
 use crate::support::{Running, eventually, publish, request};
 
 /// `version state labels` of every version.
-async fn listed(admin: &mut AdminClient<tonic::transport::Channel>) -> Vec<String> {
+async fn listed(admin: &mut AdminClient<gatefold_server::client::Link>) -> Vec<String> {
     let reply = admin.list_versions(wire::ListVersionsRequest { model: "demo".into() }).await.unwrap();
     let line = |status: wire::VersionStatus| {
         assert!(status.since_ms > 1_500_000_000_000 && status.model == "demo");

@@ -69,7 +69,7 @@ impl Running {
         client::Client::new(self.channel().await)
     }
 
-    pub(crate) async fn channel(&self) -> tonic::transport::Channel {
+    pub(crate) async fn channel(&self) -> gatefold_server::client::Link {
         client::connect(&format!("http://{}", self.address)).await.unwrap()
     }
 
@@ -80,8 +80,13 @@ impl Running {
 
     /// The whole HTTP reply of the admin port.
     pub(crate) async fn get(&self, path: &str) -> String {
+        self.get_with(path, "").await
+    }
+
+    /// As `get`, with further header lines.
+    pub(crate) async fn get_with(&self, path: &str, headers: &str) -> String {
         let mut stream = TcpStream::connect(self.admin).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut reply = String::new();
         stream.read_to_string(&mut reply).await.unwrap();

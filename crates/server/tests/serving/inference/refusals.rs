@@ -405,7 +405,7 @@ fn cases() -> ProptestConfig {
 
 /// Answers are scores, a refusal of the caller, or the word that the model failed on numbers that are
 /// too large for it; nothing else, as a panic would be.
-async fn check_answered(client: &mut GrpcInferenceServiceClient<Channel>, asked: ModelInferRequest) -> bool {
+async fn check_answered(client: &mut GrpcInferenceServiceClient<Link>, asked: ModelInferRequest) -> bool {
     match client.model_infer(asked.clone()).await {
         Ok(reply) => {
             let reply = reply.into_inner();
