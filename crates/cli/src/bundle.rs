@@ -1,8 +1,10 @@
 //! `gatefold bundle`: what is done with model bundles beside training, serving and scoring.
 
+mod encoders;
 mod golden;
 mod import;
 mod tensors;
+mod trial;
 mod user_once;
 
 use anyhow::Result;

@@ -28,9 +28,18 @@ fn check_failure(arguments: &[&str], code: i32, expected: &[&str]) {
 
 #[test]
 fn every_help_shows_an_example() {
-    for command in
-        ["synth", "samples build", "train", "serve", "request", "load", "models", "score", "compare"]
-    {
+    for command in [
+        "synth",
+        "samples build",
+        "train",
+        "serve",
+        "request",
+        "load",
+        "models",
+        "score",
+        "compare",
+        "bundle import",
+    ] {
         let mut arguments: Vec<&str> = command.split(' ').collect();
         arguments.push("--help");
         let output = gatefold(&arguments);

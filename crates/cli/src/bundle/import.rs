@@ -6,18 +6,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail, ensure};
-use gatefold_backend_ort::{OpenGraph, OrtLoader};
-use gatefold_engine::{BackendLoader as _, Bundle, BundleWriter, GOLDEN_TOLERANCE, GraphForm, golden};
-use gatefold_features::{Encoder, FeatureBatch, RawBatch, Strictness};
+use anyhow::{Context, Result};
+use gatefold_backend_ort::OrtLoader;
+use gatefold_engine::{BackendLoader as _, Bundle, BundleWriter, GraphForm, golden};
+use gatefold_features::Encoder;
 use gatefold_onnx::{ExternalWeights, foreign::ForeignModel};
 use gatefold_schema::{
-    BundleManifest, EncoderSet, EncoderState, FittedFeature, Golden, GoldenRequest, GraphFile, GraphInput,
-    ImportMap, JsonRequest, Level, Loss, REQUEST_OF, Vocabulary, VocabularyValues, strict, task,
+    BundleManifest, FittedFeature, GraphFile, GraphInput, ImportMap, Level, REQUEST_OF, task,
 };
 use serde_json::json;
 
-use super::{golden as requests, tensors, user_once};
+use super::{encoders::encoders, golden as requests, trial::Trial, user_once};
 use crate::{bundles, console::Console};
 
 const PLAIN_FILE: &str = "model.onnx";
@@ -111,50 +110,6 @@ fn replay(bundle: &Bundle, loader: &OrtLoader) -> Result<()> {
     Ok(())
 }
 
-/// The encoders of the map, with vocabularies read from the files that it names.
-fn encoders(map: &ImportMap, folder: &Path) -> Result<EncoderSet> {
-    let features = map.features();
-    let mut vocabularies: BTreeMap<String, Vocabulary> = BTreeMap::new();
-    for (feature, mapped) in features.iter().zip(&map.features) {
-        let Some(file) = &mapped.vocabulary else { continue };
-        let path = folder.join(file);
-        let text = std::fs::read(&path)
-            .with_context(|| format!("feature '{}': cannot read {}", feature.name, path.display()))?;
-        let origin = path.display().to_string();
-        let values = match feature.value_type {
-            gatefold_schema::ValueType::Text => VocabularyValues::Text(strict::from_json(&text, &origin)?),
-            _ => VocabularyValues::Int(strict::from_json(&text, &origin)?),
-        };
-        let table = feature.table_name().to_owned();
-        let vocabulary = Vocabulary { table: table.clone(), values };
-        if let Some(other) = vocabularies.insert(table.clone(), vocabulary.clone()) {
-            ensure!(
-                other == vocabulary,
-                "feature '{}': table '{table}' has another vocabulary already; name one file, once",
-                feature.name
-            );
-        }
-    }
-    let mut fitted = Vec::new();
-    for (feature, mapped) in features.into_iter().zip(&map.features) {
-        let state = match (&feature.encoder, &mapped.state) {
-            (gatefold_schema::Encoder::Vocab { .. }, _) => {
-                let vocabulary = vocabularies.get(feature.table_name()).with_context(|| {
-                    format!(
-                        "feature '{}': add vocabulary = \"<file>\", a JSON list of its values",
-                        feature.name
-                    )
-                })?;
-                EncoderState::Vocab { size: vocabulary.values.len() }
-            }
-            (_, Some(state)) => state.clone(),
-            (_, None) => EncoderState::Stateless,
-        };
-        fitted.push(FittedFeature { feature, state });
-    }
-    Ok(EncoderSet { features: fitted, vocabularies })
-}
-
 /// Copies the files that hold the model's tensors into the bundle.
 fn take_along(model: &ForeignModel, writer: &mut BundleWriter) -> Result<()> {
     let folder = model.path().parent().unwrap_or(Path::new(""));
@@ -165,74 +120,6 @@ fn take_along(model: &ForeignModel, writer: &mut BundleWriter) -> Result<()> {
         writer.write_with(&name, |bundled| std::io::copy(&mut file, bundled).map(drop))?;
     }
     Ok(())
-}
-
-/// Raw requests as a bundle encodes them.
-pub(super) fn encode(encoder: &Encoder, requests: &[JsonRequest]) -> Result<FeatureBatch> {
-    let raw = RawBatch::from_json(requests, encoder.set())?;
-    Ok(encoder.encode(&raw, Strictness::Refuse)?)
-}
-
-/// Runs the model before there is a bundle.
-struct Trial<'a> {
-    map: &'a ImportMap,
-    encoder: &'a Encoder,
-}
-
-impl Trial<'_> {
-    /// The requests with the scores that the graph gives them, which must be those that came with them,
-    /// and probabilities where the task's loss says so.
-    fn golden(&self, graph: &mut OpenGraph, given: Vec<requests::Given>) -> Result<Golden> {
-        let names = self.map.outputs();
-        let mut golden = Golden::default();
-        for (index, entry) in given.into_iter().enumerate() {
-            let request = format!("golden request {index}");
-            let batch =
-                encode(self.encoder, std::slice::from_ref(&entry.request)).context(request.clone())?;
-            let inputs = tensors::inputs(&self.encoder.set().features, &batch, GraphForm::Plain);
-            let scores = tensors::scores(graph, &inputs, batch.candidates, &names).with_context(|| {
-                format!(
-                    "the graph failed on {request}: is the number of codes of every feature that of its table?"
-                )
-            })?;
-            for (name, found) in names.iter().zip(&scores) {
-                self.judge(name, found, entry.scores.get(name), &request)?;
-            }
-            if let Some(unknown) = entry.scores.keys().find(|name| !names.contains(name)) {
-                bail!(
-                    "{request} has scores of '{unknown}', which is no output; those are: {}",
-                    names.join(", ")
-                );
-            }
-            let scores = names.iter().cloned().zip(scores).collect();
-            golden.requests.push(GoldenRequest { request: entry.request, scores });
-        }
-        Ok(golden)
-    }
-
-    /// Scores must be finite, probabilities where they are said to be, and those that were given.
-    fn judge(&self, name: &str, found: &[f32], given: Option<&Vec<f32>>, request: &str) -> Result<()> {
-        let number = self.map.tasks.iter().any(|task| task.name == name && task.loss == Loss::SquaredError);
-        for (candidate, score) in found.iter().enumerate() {
-            let place = format!("{request}, candidate {candidate}: {name} is {score}");
-            ensure!(score.is_finite(), "{place}: the model gives no number for it");
-            ensure!(
-                number || (-GOLDEN_TOLERANCE..=1.0 + GOLDEN_TOLERANCE).contains(score),
-                "{place}, no probability: set sigmoid = true where the graph gives a logit, or loss = \
-                 \"squared-error\" where it gives any number"
-            );
-            if let Some(given) = given {
-                let expected = given.get(candidate).copied();
-                let near = expected.is_some_and(|expected| (expected - score).abs() <= GOLDEN_TOLERANCE);
-                ensure!(
-                    near && given.len() == found.len(),
-                    "{place}, expected {expected:?} (within {GOLDEN_TOLERANCE}): are the features mapped to the \
-                     right inputs and columns, with the values that the model was trained on?"
-                );
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The manifest, without what the writer fills in.

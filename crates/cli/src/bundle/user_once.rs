@@ -10,7 +10,7 @@ use gatefold_onnx::split::{Observed, PROBE_ROWS, Seen, Splitter};
 use gatefold_proto::onnx::tensor_proto::DataType;
 use gatefold_schema::Level;
 
-use super::{golden::Random, import::encode, tensors};
+use super::{golden::Random, tensors, trial::encode};
 
 /// Candidates of the requests in each of the calls that both forms must agree on.
 const COMPARED: [&[usize]; 5] = [&[1], &[3, 1, 5], &[1, 1, 1, 1], &[7, 40, 2, 1, 11], &[200]];
