@@ -108,7 +108,7 @@ impl ForeignModel {
             let location = tensor::external_entry(tensor, "location").unwrap_or_default();
             let parts: Vec<&str> = location.split('/').collect();
             let plain = |part: &&str| !part.is_empty() && *part != "." && *part != "..";
-            if parts.len() > 2 || !parts.iter().all(|part| plain(&part)) || location.contains('\\') {
+            if parts.len() > 2 || !parts.iter().all(plain) || location.contains('\\') {
                 let (tensor, location) = (tensor.name.clone(), location.to_owned());
                 return Err(ForeignError::Location { tensor, location });
             }

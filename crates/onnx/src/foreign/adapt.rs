@@ -47,7 +47,7 @@ impl ForeignModel {
 
         graph.node = adapter.before.into_iter().chain(graph.node).chain(adapter.after).collect();
         graph.initializer.extend(adapter.constants.into_values());
-        graph.input = map.features.iter().map(|feature| input(feature)).collect();
+        graph.input = map.features.iter().map(input).collect();
         graph.output = outputs
             .chain(map.derived.iter().map(|derived| &derived.name))
             .map(|name| value_info(name, DataType::Float, Some(CANDIDATES), &[]))

@@ -156,7 +156,7 @@ fn trailing(port: &Port, width: usize) -> Result<Vec<usize>, String> {
     }
     let known = size(trailing);
     let open = trailing.iter().filter(|dim| dim.is_none()).count();
-    if open > 1 || known == 0 || width % known != 0 || (open == 0 && known != width) {
+    if open > 1 || known == 0 || !width.is_multiple_of(known) || (open == 0 && known != width) {
         return Err(misfit());
     }
     Ok(trailing.iter().map(|dim| dim.unwrap_or(width / known)).collect())
