@@ -332,7 +332,9 @@ impl Scheduler {
         let Some(found) = self.lanes.get_mut(&lane).filter(|lane| !lane.retired) else {
             return Err(Unqueued::Retired(Box::new(entry)));
         };
-        let beyond = (found.rows() + entry.rows()).saturating_sub(self.limits.queue_rows);
+        // Room that is kept for others counts: they displace nothing of their own priority.
+        let taken = found.rows() + found.reserved + entry.rows();
+        let beyond = taken.saturating_sub(self.limits.queue_rows);
         if beyond > 0 {
             found.displace(beyond, entry.priority);
         }

@@ -170,6 +170,8 @@ pub(crate) struct TestLoader {
     released: Condvar,
     /// Added to every score of the versions named, so that golden rows fail.
     pub(crate) wrong_versions: Mutex<Vec<u64>>,
+    /// While true, no backend can be opened.
+    pub(crate) closed: Mutex<bool>,
 }
 
 impl TestLoader {
@@ -201,6 +203,9 @@ pub(crate) struct SharedLoader(pub(crate) Arc<TestLoader>);
 impl BackendLoader for SharedLoader {
     fn open(&self, bundle: &Bundle, form: GraphForm) -> Result<Box<dyn Backend>, BackendError> {
         assert_eq!(form, GraphForm::UserOnce);
+        if *self.0.closed.lock().unwrap() {
+            return Err(BackendError::Run("no backend can be opened".into()));
+        }
         *self.0.opened.lock().unwrap() += 1;
         let wrong = self.0.wrong_versions.lock().unwrap().contains(&bundle.manifest().version);
         let manifest = bundle.manifest();

@@ -22,9 +22,14 @@ pub(super) async fn score(
 ) -> Result<(ScoreReply, usize), (String, ScoreError)> {
     let ScoreJob { model, version, mut features, outputs, deadline, priority } = job;
     let priority = priority.min(HIGHEST_PRIORITY);
+    let mut retired = None;
     loop {
         let (served, labels) = shared.find(model, version).map_err(|error| (String::new(), error))?;
         let named = |error| (served.instance.model.name.to_string(), error);
+        if retired == Some(served.lane) {
+            // Nothing has taken its place: it went because it lost its last backend.
+            return Err(named(served.instance.lost()));
+        }
         let raw = match &features {
             Features::Raw(raw) => Some(*raw),
             Features::Encoded(_) => None,
@@ -39,6 +44,7 @@ pub(super) async fn score(
             }
             // The version was swapped in between: the next one encodes raw values its own way.
             Outcome::Retired(batch) => {
+                retired = Some(served.lane);
                 features = raw.map_or_else(|| Features::Encoded(batch), Features::Raw);
             }
         }
@@ -172,8 +178,14 @@ async fn queue(
     };
     let ticket = match pushed {
         Ok(ticket) => ticket,
-        Err(Unqueued::Retired(entry)) => return Ok(Outcome::Retired(entry.batch)),
-        Err(Unqueued::Stopped) => return Err(ScoreError::ShuttingDown),
+        Err(unqueued) => {
+            // The room it had is free again.
+            shared.progressed();
+            return match unqueued {
+                Unqueued::Retired(entry) => Ok(Outcome::Retired(entry.batch)),
+                Unqueued::Stopped => Err(ScoreError::ShuttingDown),
+            };
+        }
     };
     if wake {
         shared.work.notify_one();

@@ -297,6 +297,29 @@ async fn a_panicking_backend_is_replaced_and_the_worker_lives() {
 }
 
 #[tokio::test]
+async fn a_model_that_lost_its_last_backend_says_so_until_it_is_loaded_again() {
+    let bench = Bench::new(one_worker());
+    *bench.loader.closed.lock().unwrap() = true;
+    let request = |price| bench.spawn(5.0, &[price]);
+    // The second waits while the first takes the backend with it.
+    bench.loader.hold();
+    let first = request(PANICKING_PRICE);
+    bench.loader.wait_for_a_run().await;
+    let second = request(1.0);
+    bench.until_waiting(1).await;
+    bench.loader.release();
+    assert!(first.await.unwrap().unwrap_err().to_string().contains("a price that panics"));
+    for request in [second, request(1.0), request(2.0)] {
+        let error = request.await.unwrap().unwrap_err();
+        assert_eq!(error.reason(), "backend");
+        assert!(error.to_string().contains("the backend is gone"), "{error}");
+    }
+    *bench.loader.closed.lock().unwrap() = false;
+    bench.engine.install(bench.prepare("shop"));
+    assert!(request(1.0).await.unwrap().is_ok());
+}
+
+#[tokio::test]
 async fn encoded_batches_are_checked_for_shape_and_codes() {
     let bench = Bench::new(one_worker());
     let good = FeatureBatch {

@@ -407,6 +407,22 @@ fn room_is_kept_while_a_request_is_encoded() {
 }
 
 #[test]
+fn a_queue_keeps_its_bound_whoever_is_encoded_first() {
+    let mut bench = Bench::new(100, 100, Duration::ZERO);
+    let lane = bench.lane(1);
+    let waiting = bench.push_as(lane, 50, 0);
+    // Another low one is being encoded when a high one comes and is queued before it.
+    let late = Demand { rows: 50, deadline: None, priority: 0 };
+    assert_eq!(bench.scheduler.admit(lane, late, bench.now), Ok(()));
+    let high = bench.push_as(lane, 50, 9);
+    let (entry, mut answer) = bench.entry(late);
+    assert!(bench.scheduler.push(lane, entry, bench.now).is_ok());
+    assert_eq!(bench.scheduler.waiting_rows(lane, 0), 100);
+    assert!(matches!(bench.answer(waiting), Some(ScoreError::Displaced { .. })));
+    assert!(bench.answer(high).is_none() && answer.try_recv().is_err());
+}
+
+#[test]
 fn what_cannot_be_answered_in_time_is_not_admitted() {
     let mut bench = Bench::new(10_000, 100, Duration::ZERO);
     let lane = bench.lane(1);
