@@ -168,18 +168,27 @@ impl Engine {
     /// Takes a version out of traffic and waits until its queue is drained, `limit` at most.
     /// Whether it has drained; if not it goes on doing so.
     pub fn retire(&self, name: &str, version: u64, limit: Duration) -> bool {
+        self.withdraw(name, version).is_none_or(|served| self.drain(&served, limit))
+    }
+
+    /// Takes a version out of traffic; it drains from now on.
+    pub(crate) fn withdraw(&self, name: &str, version: u64) -> Option<Arc<Served>> {
         let removed = {
             let mut models = self.shared.models.write().unwrap_or_else(PoisonError::into_inner);
             let removed = models.get_mut(name).and_then(|versions| versions.loaded.remove(&version));
             models.retain(|_, versions| !versions.loaded.is_empty());
             removed
         };
-        let Some(served) = removed else { return true };
-        let model = served.instance.model.clone();
-        self.shared.observer.model(&model, &ModelState::Draining);
+        let served = removed?;
+        self.shared.observer.model(&served.instance.model, &ModelState::Draining);
         self.shared.retire(served.lane);
+        Some(served)
+    }
+
+    /// Waits until a version that was [withdrawn](Self::withdraw) has drained, `limit` at most.
+    pub(crate) fn drain(&self, served: &Served, limit: Duration) -> bool {
         let drained = self.shared.wait_until(limit, |scheduler| !scheduler.has(served.lane));
-        self.shared.observer.model(&model, &ModelState::Unloaded);
+        self.shared.observer.model(&served.instance.model, &ModelState::Unloaded);
         drained
     }
 

@@ -227,38 +227,25 @@ impl Registry {
         check_label(label)?;
         let inner = &self.inner;
         let name = self.find(model)?;
+        let mut wanted = inner.wanted();
         // What is loaded already need not wait for what is being loaded.
-        let turn = match version {
-            Some(version) if !inner.served(model).contains(&version) => {
-                let turn = inner.turn(&name);
-                let view = inner.view(&name);
-                if view.wanted.unloaded {
-                    return Err(RegistryError::Unloaded { model: model.to_owned() });
-                }
-                if !view.found.contains_key(&version) {
-                    return Err(inner.unknown_version(&name, version, &view));
-                }
-                // Somebody asks: what was refused is tried again.
-                inner.known().retain(|known, entry| {
-                    known.name != name || known.version != version || !entry.is_refused()
-                });
-                inner.have(&name, version, &view);
-                inner.refusal(&name, version)?;
+        let turn = match version.filter(|version| !inner.served(model).contains(version)) {
+            None => None,
+            Some(version) => {
+                drop(wanted);
+                let turn = self.load_for_label(&name, version)?;
+                wanted = inner.wanted();
                 Some(turn)
             }
-            _ => None,
         };
-        {
-            let mut wanted = inner.wanted();
-            wanted.change(model, |wanted| match version {
-                Some(version) => _ = wanted.labels.insert(label.to_owned(), version),
-                None => _ = wanted.labels.remove(label),
-            })?;
-            let current =
-                inner.engine.model(model, VersionChoice::Current).ok().map(|info| info.model.version);
-            let best = if label == STABLE { version.or(current) } else { current };
-            inner.route(&wanted, model, best);
-        }
+        wanted.change(model, |wanted| match version {
+            Some(version) => _ = wanted.labels.insert(label.to_owned(), version),
+            None => _ = wanted.labels.remove(label),
+        })?;
+        let current = inner.engine.model(model, VersionChoice::Current).ok().map(|info| info.model.version);
+        let best = if label == STABLE { version.or(current) } else { current };
+        inner.route(&wanted, model, best);
+        drop(wanted);
         tracing::info!(model, label, version, "the label is set");
         drop(turn);
         // What is no longer wanted drains without the caller.
@@ -300,6 +287,26 @@ impl Registry {
             }
         }
         Err(RegistryError::NothingBelow { model: model.to_owned(), current })
+    }
+
+    /// Loads a version that a label is to name. While the turn is held it is not retired again.
+    fn load_for_label(&self, name: &Arc<str>, version: u64) -> Result<settle::Turn, RegistryError> {
+        let inner = &self.inner;
+        let turn = inner.turn(name);
+        let view = inner.view(name);
+        if view.wanted.unloaded {
+            return Err(RegistryError::Unloaded { model: name.to_string() });
+        }
+        if !view.found.contains_key(&version) {
+            return Err(inner.unknown_version(name, version, &view));
+        }
+        // Somebody asks: what was refused is tried again.
+        inner
+            .known()
+            .retain(|known, entry| known.name != *name || known.version != version || !entry.is_refused());
+        inner.have(name, version, &view);
+        inner.refusal(name, version)?;
+        Ok(turn)
     }
 
     /// The name of a model in the folder, and the right to change its versions.
@@ -363,11 +370,12 @@ impl Inner {
     /// Looks at the folder once; each model that has changed is settled on a thread of its own.
     fn look(self: &Arc<Self>) -> Result<(), RegistryError> {
         for name in self.names()? {
+            let Some(turn) = self.try_turn(&name) else { continue };
+            // Seen with the turn held: a wish that has been fulfilled in between is not undone.
             let view = self.view(&name);
             if self.is_settled(&name, &view) {
                 continue;
             }
-            let Some(turn) = self.try_turn(&name) else { continue };
             let inner = self.clone();
             let settle = move || inner.settle(&turn, view);
             std::thread::Builder::new()

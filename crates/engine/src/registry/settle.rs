@@ -103,13 +103,8 @@ impl Inner {
         }
         // Where nothing else is good, what serves goes on even without its folder.
         if !keep.is_empty() || view.wanted.unloaded || view.found.is_empty() {
-            if !view.wanted.unloaded {
-                // A label may have been set in between.
-                let labelled = self.wanted().of(name).labels;
-                keep.extend(labelled.values().filter(|version| view.found.contains_key(version)));
-            }
             for version in self.served(name).into_iter().filter(|version| !keep.contains(version)) {
-                self.retire(&ModelVersion { name: name.clone(), version });
+                self.retire(&ModelVersion { name: name.clone(), version }, &view);
             }
             self.note_found(name, &view);
         }
@@ -200,9 +195,22 @@ impl Inner {
         models.iter().filter(|info| *info.model.name == *name).map(|info| info.model.version).collect()
     }
 
-    fn retire(&self, model: &ModelVersion) {
+    /// Takes a version out of traffic and waits until it has drained, unless a label has been given
+    /// to it since the `view`.
+    fn retire(&self, model: &ModelVersion, view: &View) {
+        let withdrawn = {
+            // While this is held no label is given to what goes.
+            let wishes = self.wanted();
+            let wanted = wishes.of(&model.name);
+            let labelled = wanted.labels.values().any(|version| *version == model.version);
+            if labelled && !wanted.unloaded && view.found.contains_key(&model.version) {
+                return;
+            }
+            self.engine.withdraw(&model.name, model.version)
+        };
+        let Some(served) = withdrawn else { return };
         self.set(model, ModelState::Draining, None);
-        let drained = self.engine.retire(&model.name, model.version, DRAIN_LIMIT);
+        let drained = self.engine.drain(&served, DRAIN_LIMIT);
         tracing::info!(%model, drained, "the model no longer takes traffic");
         self.set(model, ModelState::Unloaded, None);
     }

@@ -287,6 +287,52 @@ fn a_rollback_to_a_loaded_version_does_not_wait_for_one_that_is_loading() {
 }
 
 #[test]
+fn a_version_that_is_labelled_while_another_drains_is_not_retired() {
+    let bench = Bench::new(None);
+    for _ in 0..3 {
+        publish(bench.folder.path(), "shop");
+    }
+    bench.registry.refresh().unwrap();
+    for (label, version) in [("old", 1), ("canary", 2)] {
+        bench.registry.set_label("shop", label, Some(version)).unwrap();
+    }
+    bench.check_routes(3, &[("old", 1), ("canary", 2)]);
+    let loads = bench.loads();
+    bench.loader.take_runs();
+    bench.loader.hold();
+    let (bench, folder) = (&bench, bench.folder.path());
+    let until = |reached: &dyn Fn() -> bool| {
+        while !reached() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let set = encoders();
+            let requests = [json_request(31.0, &[1.0])];
+            let raw = gatefold_features::RawBatch::from_json(&requests, &set).unwrap();
+            let (version, features) = (VersionChoice::Version(1), Features::Raw(&raw));
+            let job =
+                ScoreJob { model: "shop", version, features, outputs: &[], deadline: None, priority: 0 };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(bench.engine.score(job)).unwrap();
+        });
+        until(&|| !bench.loader.take_runs().is_empty());
+        // Another server takes both labels away, and version 1 has a request to finish.
+        fs::write(folder.join(STATE_FILE), "{}").unwrap();
+        let refresh = scope.spawn(|| bench.registry.refresh());
+        until(&|| bench.registry.status()[0].state == ModelState::Draining);
+        bench.registry.set_label("shop", "canary", Some(2)).unwrap();
+        bench.loader.release();
+        refresh.join().unwrap().unwrap();
+    });
+    bench.registry.refresh().unwrap();
+    bench.check_routes(3, &[("canary", 2)]);
+    assert_eq!(bench.registry.inner.served("shop"), [2, 3]);
+    assert_eq!(bench.loads(), loads, "version 2 has served all the time");
+}
+
+#[test]
 fn unloading_lasts_until_loading() {
     let bench = Bench::new(None);
     publish(bench.folder.path(), "shop");
