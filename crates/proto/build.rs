@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={}", protos.display());
 
-    for file in ["onnx/onnx.proto", "tensorboard/event.proto"] {
+    for file in ["onnx/onnx.proto", "tensorboard/event.proto", "opentelemetry/trace_service.proto"] {
         tonic_prost_build::configure().compile_fds(protox::compile([file], [&protos])?)?;
     }
 

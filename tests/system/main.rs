@@ -4,4 +4,5 @@ mod bad_input;
 mod deploy;
 mod load;
 mod parity;
+mod request_log;
 mod triton;

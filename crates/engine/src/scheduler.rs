@@ -65,6 +65,8 @@ pub(crate) struct Entry {
     pub(crate) reply: oneshot::Sender<Result<Scored, ScoreError>>,
     /// The caller's span: what a worker does for the entry is written under it.
     pub(crate) span: tracing::Span,
+    /// What the entry is going through: the wait in the queue, then the run of its batch.
+    pub(crate) stage: tracing::Span,
 }
 
 impl Entry {

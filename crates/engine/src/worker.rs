@@ -46,10 +46,13 @@ pub(crate) fn run(shared: &Shared) {
 /// Runs one batch and answers its entries. Gives the backend back, or a fresh one in its place
 /// where it panicked.
 fn serve(shared: &Shared, work: Work) -> Option<Box<dyn Backend>> {
-    let Work { instance, mut backend, entries, .. } = work;
-    let span = tracing::debug_span!("batch", model = %instance.model, jobs = entries.len());
-    for entry in &entries {
-        span.follows_from(entry.span.id());
+    let Work { instance, mut backend, mut entries, .. } = work;
+    // A batch belongs to no single request: it and the requests are linked both ways.
+    let span = tracing::debug_span!(parent: None, "batch", model = %instance.model, jobs = entries.len());
+    for entry in &mut entries {
+        span.follows_from(&entry.span);
+        entry.stage = tracing::debug_span!(parent: &entry.span, "run");
+        entry.stage.follows_from(&span);
     }
     let _entered = span.enter();
     let run = || run_entries(shared, &instance, backend.as_mut(), &entries);
@@ -76,8 +79,10 @@ fn serve(shared: &Shared, work: Work) -> Option<Box<dyn Backend>> {
 fn answer(entries: Vec<Entry>, mut result: impl FnMut(&Entry) -> Result<Scored, ScoreError>) {
     for entry in entries {
         let result = result(&entry);
+        let Entry { reply, stage, .. } = entry;
+        drop(stage);
         // A caller that is gone does not want it.
-        let _ = entry.reply.send(result);
+        let _ = reply.send(result);
     }
 }
 

@@ -30,3 +30,8 @@ pub mod inference {
     /// The descriptor set of this package, for gRPC reflection.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/inference.bin"));
 }
+
+/// The OpenTelemetry protocol for traces, as far as Gatefold speaks it.
+pub mod opentelemetry {
+    include!(concat!(env!("OUT_DIR"), "/opentelemetry.proto.collector.trace.v1.rs"));
+}

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 
 use crate::metrics::{Metrics, Rejection};
+use crate::refusals::Refusals;
 
 /// Calls that hold one request from their beginning to their end.
 const UNARY: [&str; 2] = ["/gatefold.ranking.v1.Ranking/Score", "/inference.GRPCInferenceService/ModelInfer"];
@@ -22,12 +23,13 @@ pub struct Gate {
     places: Arc<Semaphore>,
     count: usize,
     metrics: Arc<Metrics>,
+    refusals: Arc<Refusals>,
 }
 
 impl Gate {
-    /// A gate of `count` places, whose refusals are counted in `metrics`.
-    pub fn new(count: usize, metrics: Arc<Metrics>) -> Self {
-        Self { places: Arc::new(Semaphore::new(count)), count, metrics }
+    /// A gate of `count` places, whose refusals are counted in `metrics` and noted in `refusals`.
+    pub fn new(count: usize, metrics: Arc<Metrics>, refusals: Arc<Refusals>) -> Self {
+        Self { places: Arc::new(Semaphore::new(count)), count, metrics, refusals }
     }
 
     /// Waits for a place, held until dropped.
@@ -36,8 +38,19 @@ impl Gate {
         self.places.clone().acquire_owned().await.ok()
     }
 
+    /// Counts a message that is larger than `limits.message_bytes`: the transport refuses it, and
+    /// alone answers with this code.
+    fn note_size(&self, response: &Response) {
+        let code = response.headers().get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()));
+        if code == Some(Code::OutOfRange) {
+            self.metrics.refused(None, Code::OutOfRange, Rejection::Limit);
+            self.refusals.note(Rejection::Limit, None, "");
+        }
+    }
+
     fn refused(&self) -> Status {
         self.metrics.refused(None, Code::ResourceExhausted, Rejection::ServerFull);
+        self.refusals.note(Rejection::ServerFull, None, "");
         Status::resource_exhausted(format!(
             "the server is overloaded: {} requests are being worked on (limits.requests); try again later or \
              elsewhere",
@@ -52,7 +65,11 @@ pub async fn enforce(State(gate): State<Gate>, request: Request, next: Next) -> 
         return next.run(request).await;
     }
     match gate.places.try_acquire() {
-        Ok(_place) => next.run(request).await,
+        Ok(_place) => {
+            let response = next.run(request).await;
+            gate.note_size(&response);
+            response
+        }
         Err(_) => gate.refused().into_http(),
     }
 }

@@ -14,6 +14,7 @@
 //!   call), [`gate`] (how many requests are held), [`deadline`]. [`reload`]: files that are followed.
 //! - [`scorer`]: the path of every scoring call. [`status`]: errors → codes.
 //! - [`health`], [`readiness`], [`admin`], [`metrics`], [`statistics`], [`telemetry`]: what is seen from outside.
+//! - [`refusals`]: lines about refused requests. [`traces`]: requests as spans. [`request_log`]: a sample of the requests as Parquet.
 //! - [`probe`](mod@probe): asks a running server whether it is ready.
 //! - [`client`]: connecting, and requests from JSON values.
 
@@ -34,7 +35,9 @@ pub mod operator;
 pub mod port;
 pub mod probe;
 pub mod readiness;
+pub mod refusals;
 pub mod reload;
+pub mod request_log;
 pub mod run;
 pub mod scorer;
 pub mod service;
@@ -47,6 +50,7 @@ pub mod telemetry;
 pub mod tls;
 pub mod tokens;
 pub mod top_k;
+pub mod traces;
 
 pub use flags::Flags;
 pub use run::{run, run_with, serve};

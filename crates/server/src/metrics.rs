@@ -29,7 +29,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 use tonic::Code;
 
 pub use self::edge::{Edge, Turned};
@@ -38,6 +38,7 @@ use self::loaded::LoadedModels;
 use self::process::Process;
 pub use self::rejection::Rejection;
 use self::series::{Families, Served};
+use crate::request_log::Counters;
 
 /// The server's metrics; cheap to update from any thread.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub struct Metrics {
     in_flight: Gauge,
     /// Connections and callers.
     pub edge: Edge,
+    /// What becomes of the sampled requests.
+    pub request_log: Counters,
     loaded: LoadedModels,
     served: Served,
 }
@@ -124,9 +127,11 @@ impl Default for Metrics {
         let in_flight = Gauge::default();
         ours.register("requests_in_flight", "Score requests being worked on", in_flight.clone());
         let edge = Edge::register(ours);
+        let request_log = request_log(ours);
         let loaded = LoadedModels::register(ours);
         let families = Families::register(ours, requests.clone(), rejections.clone());
-        Self { registry, requests, rejections, in_flight, edge, loaded, served: Served::new(families) }
+        let served = Served::new(families);
+        Self { registry, requests, rejections, in_flight, edge, request_log, loaded, served }
     }
 }
 
@@ -197,6 +202,30 @@ impl Metrics {
         }
         out
     }
+}
+
+/// Registers the counters of the request log.
+fn request_log(registry: &mut Registry) -> Counters {
+    let given_up = Family::<[(&str, &str); 1], Counter>::default();
+    let counters = Counters {
+        queue_full: given_up.get_or_create_owned(&[("reason", "queue_full")]),
+        failed: given_up.get_or_create_owned(&[("reason", "write_failed")]),
+        ..Counters::default()
+    };
+    registry.register(
+        "request_log_dropped",
+        "Sampled requests that were not logged: the queue was full, or a file could not be written",
+        given_up,
+    );
+    registry.register(
+        "request_log_rows",
+        "Candidates in whole files of the request log",
+        counters.rows.clone(),
+    );
+    registry.register("request_log_files", "Whole files of the request log", counters.files.clone());
+    let bytes = "Size of the whole files of the request log";
+    registry.register_with_unit("request_log", bytes, Unit::Bytes, counters.bytes.clone());
+    counters
 }
 
 impl InFlight<'_> {

@@ -14,6 +14,7 @@ use crate::deadline;
 use crate::gate::{self, Gate};
 use crate::settings::Settings;
 use crate::tokens::{self, Guard};
+use crate::traces;
 
 /// What calls pass.
 pub struct Door {
@@ -36,8 +37,10 @@ where
 {
     let router = std::mem::take(routes.axum_router_mut());
     // The last layer is passed first.
-    let mut router =
-        router.layer(from_fn(deadline::enforce)).layer(from_fn_with_state(door.gate, gate::enforce));
+    let mut router = router
+        .layer(from_fn(deadline::enforce))
+        .layer(from_fn_with_state(door.gate, gate::enforce))
+        .layer(from_fn(traces::enforce));
     if let Some(guard) = door.guard {
         router = router.layer(from_fn_with_state(guard, tokens::enforce));
     }

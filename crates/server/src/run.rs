@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use gatefold_backend_ort::{OrtLoader, OrtSettings};
 use gatefold_engine::{BackendLoader, Engine, ModelState, Registry};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
@@ -24,6 +24,8 @@ use crate::metrics::Metrics;
 use crate::operator::Operator;
 use crate::port::{self, Door};
 use crate::readiness::Readiness;
+use crate::refusals::Refusals;
+use crate::request_log::RequestLog;
 use crate::scorer::Scorer;
 use crate::service::Service;
 use crate::settings::Settings;
@@ -32,6 +34,9 @@ use crate::statistics::Statistics;
 use crate::telemetry;
 use crate::tls;
 use crate::tokens::{self, Guard};
+
+/// How long the last spans are waited for.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// What `gatefold-server` and `gatefold serve` do: a server with these flags, until SIGTERM or
 /// ctrl-c.
@@ -46,12 +51,22 @@ pub fn serve(flags: &Flags) -> anyhow::Result<()> {
         return Ok(());
     }
     let settings = flags.settings(std::env::vars_os())?;
-    telemetry::start(settings.log);
+    let exporter = telemetry::start(&settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let listener = listen::bind("listen", settings.listen).await?;
         let admin = listen::bind("admin", settings.admin).await?;
-        run(settings, listener, admin, signals::shutdown()?).await
+        let (stop, stopped) = oneshot::channel();
+        let exported = tokio::spawn(async move {
+            if let Some(exporter) = exporter {
+                exporter.run(stopped).await;
+            }
+        });
+        let result = run(settings, listener, admin, signals::shutdown()?).await;
+        // The last spans are worth a moment, not more.
+        drop(stop);
+        let _ = tokio::time::timeout(LAST_SPANS, exported).await;
+        result
     });
     // A model that is being loaded is not waited for.
     runtime.shutdown_background();
@@ -79,8 +94,8 @@ pub async fn run(
 /// [`Settings::drain_seconds`] to finish.
 ///
 /// # Errors
-/// Settings that are not usable, a models folder that cannot be read, and models none of which can
-/// be loaded.
+/// Settings that are not usable, a folder of the request log that cannot be written, a models folder
+/// that cannot be read, and models none of which can be loaded.
 pub async fn run_with(
     settings: Settings,
     loader: Arc<dyn BackendLoader>,
@@ -91,8 +106,10 @@ pub async fn run_with(
     settings.check()?;
     let tls = tls::follow(&settings.tls).context("TLS")?;
     let metrics = Arc::new(Metrics::default());
-    let guard = settings.tokens.clone().map(|file| Guard::new(file, metrics.clone()));
+    let refusals = Arc::new(Refusals::default());
+    let guard = settings.tokens.clone().map(|file| Guard::new(file, metrics.clone(), refusals.clone()));
     let guard = guard.transpose().context("tokens")?;
+    let request_log = RequestLog::start(&settings.request_log, metrics.request_log.clone())?.map(Arc::new);
     let (changed, changes) = watch::channel(());
     let statistics = Arc::new(Statistics::default());
     let engine_listener = EngineListener::new(metrics.clone(), statistics.clone(), changed.clone());
@@ -119,13 +136,15 @@ pub async fn run_with(
     let reporter = HealthReporter::new();
     let health = Health::new(reporter.clone(), engine.clone(), readiness.clone()).await;
     tokio::spawn(health.follow(changes, stopping.clone()));
-    let gate = Gate::new(settings.limits.requests, metrics.clone());
+    let gate = Gate::new(settings.limits.requests, metrics.clone(), refusals.clone());
     let scorer = Arc::new(Scorer {
         engine: engine.clone(),
         limits: settings.limits.clone(),
         gate: gate.clone(),
         metrics: metrics.clone(),
+        refusals,
         statistics,
+        request_log: request_log.clone(),
         stop: stopping.clone(),
     });
     let operator = Operator::new(registry.clone());
@@ -166,6 +185,9 @@ pub async fn run_with(
     }
     let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
     let drained = tokio::task::spawn_blocking(move || engine.shutdown(left)).await?;
+    if let Some(log) = request_log {
+        tokio::task::spawn_blocking(move || log.close()).await?;
+    }
     admin.abort();
     match (drained.abandoned, drained.complete) {
         (0, true) => tracing::info!("stopped"),

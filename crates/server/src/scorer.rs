@@ -7,13 +7,16 @@ use std::time::Instant;
 use gatefold_engine::{Engine, Features, ModelInfo, ScoreError, ScoreJob, ScoreReply, VersionChoice};
 use gatefold_features::RawBatch;
 use tokio::sync::watch;
-use tonic::{Code, Status};
+use tonic::Status;
 use tracing::Instrument;
+use tracing::field::Empty;
 
 use crate::convert::FieldError;
 use crate::deadline::Deadline;
 use crate::gate::Gate;
 use crate::metrics::{Answered, Metrics};
+use crate::refusals::Refusals;
+use crate::request_log::{Record, RequestLog};
 use crate::settings::Limits;
 use crate::statistics::Statistics;
 use crate::status::Refusal;
@@ -28,8 +31,12 @@ pub struct Scorer {
     pub gate: Gate,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What is said of refused requests.
+    pub refusals: Arc<Refusals>,
     /// What each model has done.
     pub statistics: Arc<Statistics>,
+    /// Where a sample of the requests is kept.
+    pub request_log: Option<Arc<RequestLog>>,
     /// True once the server is stopping.
     pub stop: watch::Receiver<bool>,
 }
@@ -50,6 +57,11 @@ pub(crate) trait Call {
     /// What is to be scored, with values borrowed from the message.
     fn read(&self, model: &ModelInfo, limits: &Limits)
     -> Result<(Question<'_>, Self::Selection), FieldError>;
+
+    /// The fused score of each candidate, where the request asks for one.
+    fn fused(_selection: &Self::Selection, _reply: &ScoreReply) -> Result<Option<Vec<f64>>, FieldError> {
+        Ok(None)
+    }
 
     /// The answer; `started` is when the message had been decoded.
     fn reply(
@@ -81,7 +93,15 @@ impl Scorer {
     ) -> Result<C::Reply, Status> {
         let started = Instant::now();
         let in_flight = self.metrics.arrived();
-        let span = tracing::debug_span!("score", request_id = call.request_id());
+        let span = tracing::debug_span!(
+            "score",
+            request_id = call.request_id(),
+            model = Empty,
+            version = Empty,
+            candidates = Empty,
+            error = Empty
+        );
+        let request_id = call.request_id().to_owned();
         let mut model = None;
         let result = self.score(call, deadline, started, &mut model).instrument(span.clone()).await;
         in_flight.ended();
@@ -92,11 +112,9 @@ impl Scorer {
                 self.statistics.failed(model, started.elapsed());
             }
             self.metrics.refused(model.as_ref(), refusal.code(), refusal.reason());
-            let (name, version) = model.as_ref().map_or(("", 0), |model| (&model.name, model.version));
-            match refusal.code() {
-                Code::Internal => tracing::error!(model = name, version, "{refusal}"),
-                _ => tracing::debug!(model = name, version, "{refusal}"),
-            }
+            tracing::Span::current().record("error", refusal.reason().name());
+            self.refusals.note(refusal.reason(), model.as_ref(), &request_id);
+            tracing::debug!("{refusal}");
             refusal.into()
         })
     }
@@ -113,6 +131,10 @@ impl Scorer {
         let info = model.insert(self.find(name, version)?);
         let (question, selection) = call.read(info, &self.limits)?;
         let candidates = question.batch.candidates;
+        tracing::Span::current()
+            .record("model", &*info.model.name)
+            .record("version", info.model.version)
+            .record("candidates", candidates);
         let checked = started.elapsed();
         let job = ScoreJob {
             model: &info.model.name,
@@ -123,15 +145,35 @@ impl Scorer {
             priority: question.priority,
         };
         let mut reply = self.engine.score(job).await?;
+        self.log::<C>(call.request_id(), info, &question.batch, &selection, &reply);
         drop(question);
         reply.timings.encode += checked;
         let (model, timings) = (reply.model.clone(), reply.timings);
-        let reply = call.reply(selection, reply, started)?;
+        let reply = tracing::debug_span!("reply").in_scope(|| call.reply(selection, reply, started))?;
         let total = started.elapsed();
         let (encode, queue) = (timings.encode, timings.queue);
         self.metrics.answered(&model, &Answered { candidates, encode, queue, total });
         self.statistics.answered(&model, candidates, &timings, total);
         Ok(reply)
+    }
+
+    /// Keeps the request where it is one of the sample. Not one whose model version was swapped while
+    /// it was being scored: its features may be others.
+    fn log<C: Call>(
+        &self,
+        request_id: &str,
+        info: &ModelInfo,
+        batch: &RawBatch<'_>,
+        selection: &C::Selection,
+        reply: &ScoreReply,
+    ) {
+        if let Some(log) = &self.request_log
+            && let Some(id) = log.sample(request_id)
+            && reply.model == info.model
+            && let Ok(fused) = C::fused(selection, reply)
+        {
+            log.push(Record::new(id, &info.bundle, batch, reply, fused));
+        }
     }
 
     /// The version of a model that takes a request.

@@ -85,6 +85,10 @@ impl Call for Asked {
         Ok((Question { batch, outputs, deadline: None, priority }, selection))
     }
 
+    fn fused(selection: &Selection, reply: &ScoreReply) -> Result<Option<Vec<f64>>, FieldError> {
+        selection.fusion.as_ref().map(|fusion| fusion.scores(reply)).transpose()
+    }
+
     fn reply(
         self,
         selection: Selection,

@@ -15,6 +15,7 @@ use gatefold_engine::{EngineSettings, GraphForm, RegistrySettings, VersionPolicy
 use gatefold_schema::{ConfigError, strict};
 use schema::{Described, settings};
 use serde::{Deserialize, Serialize};
+use tonic::transport::Endpoint;
 
 settings! {
     /// The settings of a server. Each has a value that suits one small machine; the text says why one
@@ -68,6 +69,10 @@ settings! {
         pub compression: Compression = Compression::default(),
         /// What a single request may ask for.
         pub limits: Limits = Limits::default(),
+        /// A sample of the scored requests, as Parquet.
+        pub request_log: RequestLogSettings = RequestLogSettings::default(),
+        /// Traces of requests, sent to an OpenTelemetry collector.
+        pub traces: TraceSettings = TraceSettings::default(),
         /// Seconds that requests in flight have to finish once the server is told to stop. Stay below
         /// the time after which the machine is taken away (30 s in Kubernetes).
         pub drain_seconds: f64 = 10.0,
@@ -123,6 +128,38 @@ settings! {
         /// certificate that one of them signed. Without it no client is asked for one.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub client_ca: Option<PathBuf> = None,
+    }
+}
+
+settings! {
+    /// Traces of requests: what each spent its time on, and with whom it shared a batch.
+    pub struct TraceSettings {
+        /// The collector: where it takes OTLP over gRPC, such as `http://127.0.0.1:4317`. Without it
+        /// nothing is traced.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub endpoint: Option<String> = None,
+        /// Share of the requests, 0 to 1, that are traced where the caller does not say: one that sends
+        /// a `traceparent` decides itself.
+        pub share: f64 = 0.01,
+    }
+}
+
+settings! {
+    /// A sample of the scored requests: features as received, and scores.
+    pub struct RequestLogSettings {
+        /// Folder of the log: `<folder>/<model>/<time>-<number>.parquet`. Without it nothing is logged.
+        /// It holds what callers send: guard it as the data that models learn from.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub folder: Option<PathBuf> = None,
+        /// Share of the requests, 0 to 1, chosen by a hash of the request id.
+        pub share: f64 = 0.01,
+        /// Bytes at which a file is put in place and the next begun.
+        pub file_bytes: usize = 128 << 20,
+        /// Seconds after which a file is put in place, however small: what is younger is lost when the
+        /// process is killed.
+        pub file_seconds: f64 = 300.0,
+        /// Bytes of requests that may wait to be written; beyond it they are given up and counted.
+        pub queue_bytes: usize = 64 << 20,
     }
 }
 
@@ -203,6 +240,8 @@ impl Settings {
             ("limits.requests", self.limits.requests, 1 << 20),
             ("limits.stream_requests", self.limits.stream_requests, 1 << 16),
             ("limits.connection_calls", self.limits.connection_calls as usize, 1 << 20),
+            ("request_log.file_bytes", self.request_log.file_bytes, 1 << 40),
+            ("request_log.queue_bytes", self.request_log.queue_bytes, 1 << 40),
         ];
         for (name, value, most) in counts {
             if !(1..=most).contains(&value) {
@@ -212,10 +251,25 @@ impl Settings {
         if self.workers > 1024 {
             return fail(format!("workers is {}: it must be at most 1024", self.workers));
         }
-        for (name, value) in [("poll_seconds", self.poll_seconds), ("drain_seconds", self.drain_seconds)] {
+        let seconds = [
+            ("poll_seconds", self.poll_seconds),
+            ("drain_seconds", self.drain_seconds),
+            ("request_log.file_seconds", self.request_log.file_seconds),
+        ];
+        for (name, value) in seconds {
             if !(0.0..=86_400.0).contains(&value) {
                 return fail(format!("{name} is {value}: it must be between 0 and 86400"));
             }
+        }
+        for (name, share) in [("request_log", self.request_log.share), ("traces", self.traces.share)] {
+            if !(0.0..=1.0).contains(&share) {
+                return fail(format!("{name}.share is {share}: it must be between 0 and 1"));
+            }
+        }
+        if let Some(endpoint) = &self.traces.endpoint
+            && (!endpoint.starts_with("http://") || Endpoint::from_shared(endpoint.clone()).is_err())
+        {
+            return fail(format!("traces.endpoint is '{endpoint}': write it as http://127.0.0.1:4317"));
         }
         if self.batch_delay_us > 1_000_000 {
             return fail(format!("batch_delay_us is {}: it must be at most 1000000", self.batch_delay_us));
@@ -330,6 +384,13 @@ mod tests {
         refuse("log = \"xml\"\n", "unknown variant `xml`");
         refuse("row_budget = 0\n", "row_budget is 0: it must be between 1");
         refuse("poll_seconds = -1.0\n", "poll_seconds is -1");
+        refuse(
+            "[traces]\nendpoint = \"collector:4317\"\n",
+            "traces.endpoint is 'collector:4317': write it as",
+        );
+        refuse("[traces]\nshare = -0.1\n", "traces.share is -0.1: it must be between 0 and 1");
+        refuse("[request_log]\nshare = 1.5\n", "request_log.share is 1.5: it must be between 0 and 1");
+        refuse("[request_log]\nfile_bytes = 0\n", "request_log.file_bytes is 0: it must be between 1");
         refuse("drain_seconds = nan\n", "drain_seconds is NaN");
         refuse("queue_rows = 100\n", "limits.candidates (10000) is above queue_rows (100)");
         let problem =

@@ -27,6 +27,7 @@ use tonic::{Code, Status};
 use tracing::Instrument;
 
 use crate::metrics::{Metrics, Rejection};
+use crate::refusals::Refusals;
 use crate::reload::{FileError, Reloaded};
 
 /// What a caller may do.
@@ -174,29 +175,33 @@ fn hash_of(text: &str) -> Option<[u8; 32]> {
 pub struct Guard {
     callers: Arc<Reloaded<Callers>>,
     metrics: Arc<Metrics>,
+    refusals: Arc<Refusals>,
 }
 
 impl Guard {
     /// A guard that knows the callers in `file` and follows its changes; who called is counted in
-    /// `metrics`.
+    /// `metrics`, and who was refused noted in `refusals`.
     ///
     /// # Errors
     /// When the file cannot be read or used.
-    pub fn new(file: PathBuf, metrics: Arc<Metrics>) -> Result<Guard, FileError> {
+    pub fn new(file: PathBuf, metrics: Arc<Metrics>, refusals: Arc<Refusals>) -> Result<Guard, FileError> {
         let name = file.clone();
         let callers = Reloaded::follow("the tokens file", vec![file], move |contents| {
             let refuse = |problem| FileError::new(&name, problem);
             let text = std::str::from_utf8(&contents[0]).map_err(|_| refuse("is not UTF-8 text".into()))?;
             Callers::from_toml(text, "line").map_err(refuse)
         })?;
-        Ok(Guard { callers, metrics })
+        Ok(Guard { callers, metrics, refusals })
     }
 
     fn admit(&self, headers: &HeaderMap, needed: Right, what: &str) -> Result<Arc<str>, Status> {
         let admitted = self.callers.get().admit(headers, needed, what);
         match &admitted {
             Ok(name) => self.metrics.edge.called(name),
-            Err(status) => self.metrics.refused(None, status.code(), Rejection::Auth),
+            Err(status) => {
+                self.metrics.refused(None, status.code(), Rejection::Auth);
+                self.refusals.note(Rejection::Auth, None, "");
+            }
         }
         admitted
     }

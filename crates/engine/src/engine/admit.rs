@@ -98,7 +98,8 @@ fn admit<'a>(
     let room = Room { shared, lane: served.lane, demand, used: false };
     let batch = match features {
         Features::Raw(raw) => {
-            let batch = encode(&served.instance.bundle, raw)?;
+            let span = tracing::debug_span!("encode");
+            let batch = span.in_scope(|| encode(&served.instance.bundle, raw))?;
             shared.observer.encoded(&served.instance.model, &served.instance.bundle, raw, &batch);
             batch
         }
@@ -168,9 +169,9 @@ async fn queue(
 ) -> Result<Outcome, ScoreError> {
     let (reply, answer) = oneshot::channel();
     let queued_at = Instant::now();
-    let span = tracing::Span::current();
+    let (span, stage) = (tracing::Span::current(), tracing::debug_span!("queue"));
     let (shared, Demand { deadline, priority, .. }) = (room.shared, room.demand);
-    let entry = Entry { batch, outputs, deadline, priority, queued_at, reply, span };
+    let entry = Entry { batch, outputs, deadline, priority, queued_at, reply, span, stage };
     room.used = true;
     let (pushed, wake) = {
         let mut scheduler = shared.lock();

@@ -54,9 +54,9 @@ impl Bench {
         let (reply, answer) = oneshot::channel();
         let Demand { rows, deadline, priority } = demand;
         let batch = FeatureBatch { requests: 1, candidates: rows, ..FeatureBatch::default() };
-        let span = tracing::Span::none();
+        let (span, stage) = (tracing::Span::none(), tracing::Span::none());
         let outputs = vec![0];
-        (Entry { batch, outputs, deadline, priority, queued_at: self.now, reply, span }, answer)
+        (Entry { batch, outputs, deadline, priority, queued_at: self.now, reply, span, stage }, answer)
     }
 
     fn try_push(&mut self, lane: u64, rows: usize, deadline: Option<Duration>) -> Result<Ticket, Refused> {

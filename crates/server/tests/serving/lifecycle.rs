@@ -186,3 +186,53 @@ async fn watch_health(running: &Running) -> impl tokio_stream::Stream<Item = Ser
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_and_metrics_answer_while_a_version_loads_and_while_the_server_drains() {
+    let mut running = Running::start(|settings| settings.drain_seconds = 3600.0).await;
+    // The golden rows of the next version take their time.
+    running.delay.store(300, Ordering::Relaxed);
+    publish(running.folder.path(), "demo", 0.25);
+    eventually(async || {
+        let reply = running.get("/readyz").await;
+        assert!(reply.starts_with("HTTP/1.1 200") && reply.contains("demo/1: serving\n"), "{reply}");
+        reply.contains("demo/2: loading\n")
+    })
+    .await;
+    let metrics = running.get("/metrics").await;
+    assert!(metrics.contains("gatefold_model_versions{model=\"demo\",state=\"loading\"} 1\n"), "{metrics}");
+    running.delay.store(0, Ordering::Relaxed);
+    eventually(async || running.get("/readyz").await.contains("demo/2: serving\n")).await;
+
+    running.delay.store(1000, Ordering::Relaxed);
+    let mut client = running.client().await;
+    let in_flight = tokio::spawn(async move { client.score(request(&[10.0])).await });
+    eventually(async || running.get("/metrics").await.contains("gatefold_requests_in_flight 1\n")).await;
+    running.stop();
+    eventually(async || {
+        let reply = running.get("/readyz").await;
+        reply.starts_with("HTTP/1.1 503") && reply.contains("stopping\n")
+    })
+    .await;
+    assert!(running.get("/livez").await.starts_with("HTTP/1.1 200"));
+    assert!(running.get("/metrics").await.contains("gatefold_requests_in_flight 1\n"));
+    in_flight.await.unwrap().expect("it was in flight before the stop");
+    running.ended().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_version_is_counted_beside_the_one_that_serves() {
+    let folder = TempDir::new().unwrap();
+    publish(folder.path(), "demo", 0.0);
+    publish(folder.path(), "demo", 0.5);
+    std::fs::write(folder.path().join("demo/2/model.onnx"), "9").unwrap();
+    let running = Running::start_in(folder, |_| {}).await;
+    running.ready().await;
+    let reply = running.get("/readyz").await;
+    assert!(reply.contains("demo/1: serving\n") && reply.contains("demo/2: refused: "), "{reply}");
+    let metrics = running.get("/metrics").await;
+    for (state, count) in [("serving", 1), ("refused", 1)] {
+        let line = format!("gatefold_model_versions{{model=\"demo\",state=\"{state}\"}} {count}\n");
+        assert!(metrics.contains(&line), "{line} is not in\n{metrics}");
+    }
+}

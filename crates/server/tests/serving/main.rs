@@ -8,5 +8,6 @@ mod inference;
 mod lifecycle;
 mod operator;
 mod overload;
+mod request_log;
 mod scoring;
 mod support;

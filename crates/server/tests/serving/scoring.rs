@@ -214,8 +214,13 @@ async fn a_full_queue_gives_the_place_of_a_low_priority_to_a_high_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_cancelled_or_missing_is_counted() {
-    let running = Running::start(|settings| settings.limits.candidates = 4).await;
+    let running = Running::start(|settings| {
+        settings.limits.candidates = 4;
+        settings.limits.message_bytes = 1000;
+    })
+    .await;
     let mut client = running.client().await;
+    assert_eq!(client.score(request(&[1.0; 500])).await.unwrap_err().code(), Code::OutOfRange);
     let mut asked = request(&[10.0, 20.0]);
     asked.items[0].missing = vec![1];
     client.score(asked.clone()).await.unwrap();
@@ -236,6 +241,7 @@ async fn what_is_refused_cancelled_or_missing_is_counted() {
         format!("gatefold_rejections_total{{{demo},reason=\"bad_input\"}} 1"),
         format!("gatefold_rejections_total{{{demo},reason=\"limit\"}} 1"),
         "gatefold_rejections_total{model=\"\",version=\"0\",reason=\"unknown_model\"} 1".to_owned(),
+        "gatefold_rejections_total{model=\"\",version=\"0\",reason=\"limit\"} 1".to_owned(),
         format!("gatefold_feature_missing_total{{{demo},feature=\"item_id\"}} 1"),
         format!("gatefold_score_count{{{demo},output=\"cvr\"}} 2"),
     ] {

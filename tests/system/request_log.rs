@@ -1,0 +1,60 @@
+//! The request log of a real server, read by another Parquet implementation than wrote it: its values
+//! are those of the rows that were sent, its scores those of the replies.
+
+use std::fs::File;
+use std::path::Path;
+
+use gatefold_engine::Bundle;
+use gatefold_tests::{World, run_json, server::Server};
+use polars::prelude::{DataFrame, ParquetReader, SerReader};
+
+fn frame(path: &Path) -> DataFrame {
+    ParquetReader::new(File::open(path).expect("the file is there")).finish().expect("a Parquet file")
+}
+
+#[test]
+fn logged_requests_are_read_back_with_equal_values() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let log = folder.path().join("log");
+    let config = folder.path().join("server.toml");
+    let table = format!("[request_log]\nfolder = {log:?}\nshare = 1.0\n");
+    std::fs::write(&config, table).expect("the settings are written");
+    let world = World::get();
+    let server = Server::start(&world.path("models"), &["--config", config.to_str().expect("UTF-8")]);
+    let raw_path = world.path("samples/raw-test.parquet");
+    let raw = frame(Path::new(&raw_path));
+    let mut replies = Vec::new();
+    for row in ["0", "100", "500"] {
+        let asked = ["--server", &server.url, "--model", "esmm", "--parquet", &raw_path, "--row", row];
+        replies.push(run_json(&[&["request"], &asked[..]].concat()));
+    }
+    assert!(server.terminate().success());
+
+    let files: Vec<_> = std::fs::read_dir(log.join("esmm")).expect("a folder of the model").collect();
+    let [Ok(file)] = files.as_slice() else { panic!("{files:?}") };
+    let logged = frame(&file.path());
+    let bundle = Bundle::open_latest(world.path("models/esmm")).expect("a bundle");
+    let mut first = 0;
+    for (reply, row) in replies.iter().zip([0, 100, 500]) {
+        let scores = reply["scores"].as_object().expect("scores by output");
+        let rows = scores["ctr"].as_array().expect("a list").len();
+        let ours = logged.slice(first as i64, rows);
+        first += rows;
+        for (name, scores) in scores {
+            let column = ours.column(&format!("score_{name}")).expect("a column an output");
+            let found: Vec<f32> = column.f32().expect("of f32").into_no_null_iter().collect();
+            let scores = scores.as_array().expect("a list").iter();
+            let expected: Vec<f32> = scores.map(|score| score.as_f64().expect("a number") as f32).collect();
+            assert_eq!(found, expected, "{name}");
+        }
+        for fitted in &bundle.manifest().features {
+            let name = fitted.feature.name.as_str();
+            let found = ours.column(name).expect("a column a feature");
+            let sent = raw.column(name).expect("a column a feature").slice(row, rows);
+            let sent = sent.cast(found.dtype()).expect("the same kind of values");
+            let (found, sent) = (found.as_materialized_series(), sent.as_materialized_series());
+            assert!(found.equals_missing(sent), "{name}: {found:?}, sent {sent:?}");
+        }
+    }
+    assert_eq!(first, logged.height());
+}
