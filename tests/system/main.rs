@@ -5,4 +5,5 @@ mod deploy;
 mod load;
 mod parity;
 mod request_log;
+mod resilience;
 mod triton;

@@ -15,6 +15,7 @@ mod promtool;
 mod record;
 mod reproduce;
 mod server;
+mod soak;
 mod steps;
 mod table;
 mod test;
@@ -51,6 +52,8 @@ enum Command {
     Deploy,
     /// Measure speed and print it beside its bars.
     Bench(bench::BenchOptions),
+    /// Load one server for minutes and see that its memory and file handles stay flat.
+    Soak(soak::SoakOptions),
     /// Train and evaluate published comparisons and print them beside the published figures.
     Reproduce(reproduce::ReproduceOptions),
 }
@@ -81,6 +84,7 @@ fn run(command: Command) -> Result<()> {
         Command::Deny => deny::run(&workspace),
         Command::Deploy => deploy::check(&workspace),
         Command::Bench(options) => bench::run(&workspace, &options),
+        Command::Soak(options) => soak::run(&workspace, &options),
         Command::Reproduce(options) => reproduce::run(&workspace, &options),
     }
 }

@@ -90,6 +90,11 @@ impl Background {
         Ok(background)
     }
 
+    /// Process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Processor time of all its threads so far, in user and system mode, in seconds, as Linux
     /// counts it (in hundredths).
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
