@@ -6,7 +6,7 @@ use std::path::Path;
 
 use gatefold_engine::Bundle;
 use gatefold_tests::{World, run_json, server::Server};
-use polars::prelude::{DataFrame, ParquetReader, SerReader};
+use polars::prelude::{DataFrame, DataType, ParquetReader, SerReader};
 
 fn frame(path: &Path) -> DataFrame {
     ParquetReader::new(File::open(path).expect("the file is there")).finish().expect("a Parquet file")
@@ -34,8 +34,12 @@ fn logged_requests_are_read_back_with_equal_values() {
     let [Ok(file)] = files.as_slice() else { panic!("{files:?}") };
     let logged = frame(&file.path());
     let bundle = Bundle::open_latest(world.path("models/esmm")).expect("a bundle");
+    let ids = raw.column("request_id").expect("a column of ids").cast(&DataType::String).expect("ids");
+    let ids: Vec<Option<&str>> = ids.str().expect("text").iter().collect();
     let mut first = 0;
     for (reply, row) in replies.iter().zip([0, 100, 500]) {
+        // The request of that row, from its first candidate on.
+        let start = ids.iter().position(|id| *id == ids[row]).expect("the row itself");
         let scores = reply["scores"].as_object().expect("scores by output");
         let rows = scores["ctr"].as_array().expect("a list").len();
         let ours = logged.slice(first as i64, rows);
@@ -50,7 +54,7 @@ fn logged_requests_are_read_back_with_equal_values() {
         for fitted in &bundle.manifest().features {
             let name = fitted.feature.name.as_str();
             let found = ours.column(name).expect("a column a feature");
-            let sent = raw.column(name).expect("a column a feature").slice(row, rows);
+            let sent = raw.column(name).expect("a column a feature").slice(start as i64, rows);
             let sent = sent.cast(found.dtype()).expect("the same kind of values");
             let (found, sent) = (found.as_materialized_series(), sent.as_materialized_series());
             assert!(found.equals_missing(sent), "{name}: {found:?}, sent {sent:?}");
