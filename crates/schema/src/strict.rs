@@ -52,9 +52,13 @@ fn with_suggestion(message: &str) -> String {
     }
 }
 
+/// Bytes beyond which a name is like no other; comparing takes time with its length.
+const LONGEST_NAME: usize = 256;
+
 /// The candidate most like `found`, if any is near enough to be meant.
 pub fn nearest<'a>(found: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     candidates
+        .filter(|_| found.len() <= LONGEST_NAME)
         .map(|candidate| (strsim::jaro_winkler(found, candidate), candidate))
         .filter(|(likeness, _)| *likeness > 0.7)
         .max_by(|a, b| a.0.total_cmp(&b.0))
@@ -83,5 +87,7 @@ mod tests {
     #[test]
     fn nothing_near_is_not_guessed() {
         assert_eq!(nearest("zzz", ["batch_size", "epochs"].into_iter()), None);
+        let long = "batch_size".repeat(30);
+        assert_eq!(nearest(&long, [long.as_str()].into_iter()), None);
     }
 }

@@ -91,11 +91,43 @@ pub fn registry_status(error: &RegistryError) -> Status {
         message = format!("{message}: {error}");
         cause = error.source();
     }
-    Status::new(code, message)
+    status(code, message)
 }
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Status {
-        Status::new(refusal.code(), refusal.to_string())
+        status(refusal.code(), refusal.to_string())
+    }
+}
+
+/// Bytes of a status message. It travels in a header, of which clients take 8 KiB, and may hold names
+/// that the caller chose.
+const LONGEST_MESSAGE: usize = 2000;
+
+/// A status whose message is cut where it is long.
+fn status(code: Code, mut message: String) -> Status {
+    if message.len() > LONGEST_MESSAGE {
+        message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
+        message.push('…');
+    }
+    Status::new(code, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_messages_are_cut_between_characters() {
+        let message = |name: String| {
+            let error = ScoreError::RepeatedOutput { output: name };
+            Status::from(Refusal::Score(error)).message().to_owned()
+        };
+        assert_eq!(message("ctr".into()), "output 'ctr' is asked for twice; name each output once");
+        for name in ["x", "é", "𝄞"] {
+            let found = message(name.repeat(100_000));
+            assert!(found.ends_with(&format!("{name}…")), "{found}");
+            assert!((1997..=2003).contains(&found.len()), "{}", found.len());
+        }
     }
 }
