@@ -105,7 +105,7 @@ impl Fusion {
     /// Finds what the formula names among the model's outputs, then among the `items` columns.
     ///
     /// # Errors
-    /// A name that is neither, or a column that holds no single numbers.
+    /// A name that is neither, or a column that is given twice or holds no single numbers.
     pub fn new(
         formula: Arc<Formula>,
         bundle: &Bundle,
@@ -115,7 +115,12 @@ impl Fusion {
             if bundle.output_index(name).is_some() {
                 return Ok(Source::Output(name.clone()));
             }
-            match items.iter().find(|(item, _)| item == name) {
+            let mut named = items.iter().filter(|(item, _)| item == name);
+            let first = named.next();
+            if named.next().is_some() {
+                return Err(FieldError::new(format!("items '{name}'"), "is given twice: keep one of them"));
+            }
+            match first {
                 Some((_, column)) => numbers(column).map(Source::Column).ok_or_else(|| {
                     let problem = format!(
                         "'{name}' is of type {}: a formula takes ints and floats",

@@ -311,4 +311,9 @@ async fn candidates_are_ranked_by_a_fused_score() {
     refused("ctr", "revenue", "formula_name: is 'revenue' beside a formula: give one of them").await;
     // A column that nothing reads is refused as ever.
     refused("ctr", "", "'bid'").await;
+    // Which of two is meant cannot be told.
+    asked.items.push(asked.items[2].clone());
+    asked.formula = "ctr * bid".into();
+    let error = client.score(asked).await.unwrap_err();
+    assert_eq!(error.message(), "items 'bid': is given twice: keep one of them");
 }
