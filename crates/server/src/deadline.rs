@@ -1,25 +1,30 @@
 //! The caller's deadline: `grpc-timeout` becomes a [`Deadline`] that travels with the request, and a
-//! request that is not answered by then is answered DEADLINE_EXCEEDED.
+//! request that is not answered by then is answered DEADLINE_EXCEEDED. A scoring call has one in any
+//! case, so that a caller who never sends its message keeps no place among the requests held.
 
 use std::time::{Duration, Instant};
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use tonic::Status;
+
+use crate::gate;
 
 /// The instant by which the caller wants its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(pub Instant);
 
 /// Reads `grpc-timeout`, puts the [`Deadline`] into the request's extensions, and answers
-/// DEADLINE_EXCEEDED in place of the service when it passes.
+/// DEADLINE_EXCEEDED in place of the service when it passes. A scoring call has `most` time.
 ///
 /// The transport below drops a late request too, but answers CANCELLED; this one is set a moment
 /// earlier, so that it is the one that answers.
-pub async fn enforce(mut request: Request, next: Next) -> Response {
+pub async fn enforce(State(most): State<Duration>, mut request: Request, next: Next) -> Response {
     let start = Instant::now();
-    let timeout = request.headers().get("grpc-timeout").and_then(|value| parse(value.to_str().ok()?));
+    let asked = request.headers().get("grpc-timeout").and_then(|value| parse(value.to_str().ok()?));
+    let most = gate::holds_a_request(request.uri().path()).then_some(most);
+    let timeout = asked.into_iter().chain(most).min();
     // A timeout beyond what the clock can count to is none.
     let Some(deadline) = timeout.and_then(|timeout| start.checked_add(timeout - moment_before(timeout)))
     else {

@@ -14,8 +14,10 @@ use tonic::{Code, Status};
 use crate::metrics::{Metrics, Rejection};
 use crate::refusals::Refusals;
 
-/// Calls that hold one request from their beginning to their end.
-const UNARY: [&str; 2] = ["/gatefold.ranking.v1.Ranking/Score", "/inference.GRPCInferenceService/ModelInfer"];
+/// Whether a call to `path` holds one request from its beginning to its end.
+pub(crate) fn holds_a_request(path: &str) -> bool {
+    ["/gatefold.ranking.v1.Ranking/Score", "/inference.GRPCInferenceService/ModelInfer"].contains(&path)
+}
 
 /// Places for requests. Cheap to clone; all clones share the places.
 #[derive(Clone)]
@@ -61,7 +63,7 @@ impl Gate {
 
 /// Refuses a scoring call for which there is no place.
 pub async fn enforce(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    if !UNARY.contains(&request.uri().path()) {
+    if !holds_a_request(request.uri().path()) {
         return next.run(request).await;
     }
     match gate.places.try_acquire() {

@@ -37,8 +37,9 @@ where
 {
     let router = std::mem::take(routes.axum_router_mut());
     // The last layer is passed first.
+    let patience = Duration::from_secs_f64(settings.limits.request_seconds);
     let mut router = router
-        .layer(from_fn(deadline::enforce))
+        .layer(from_fn_with_state(patience, deadline::enforce))
         .layer(from_fn_with_state(door.gate, gate::enforce))
         .layer(from_fn(traces::enforce));
     if let Some(guard) = door.guard {

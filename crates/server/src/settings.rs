@@ -102,9 +102,14 @@ settings! {
         pub columns: usize = 1024,
         /// Scoring requests that the server holds at once, whatever connections they came by. Beyond it
         /// a call is refused with RESOURCE_EXHAUSTED before its message is read, and streams are not
-        /// read on. A bound on memory: keep `requests` × `message_bytes` below what the machine has
-        /// where callers are not trusted.
+        /// read on. A bound on memory: where callers are not trusted, keep `requests` × `message_bytes`
+        /// far below what the machine has, as a message made to do harm (millions of empty inputs)
+        /// takes up to 160 times its bytes until it is refused.
         pub requests: usize = 2048,
+        /// Seconds from the beginning of a scoring call to its answer, whatever longer time the caller
+        /// would wait; beyond it the call is answered DEADLINE_EXCEEDED. It bounds how long a caller
+        /// who is slow to send its message keeps one of the `requests`.
+        pub request_seconds: f64 = 60.0,
         /// Requests of one stream that are worked on at once; the next is read when one is answered.
         pub stream_requests: usize = 32,
         /// Connections that may be open at once; further ones are closed at once.
@@ -271,6 +276,12 @@ impl Settings {
         {
             return fail(format!("traces.endpoint is '{endpoint}': write it as http://127.0.0.1:4317"));
         }
+        if !(0.001..=86_400.0).contains(&self.limits.request_seconds) {
+            return fail(format!(
+                "limits.request_seconds is {}: it must be between 0.001 and 86400",
+                self.limits.request_seconds
+            ));
+        }
         if self.batch_delay_us > 1_000_000 {
             return fail(format!("batch_delay_us is {}: it must be at most 1000000", self.batch_delay_us));
         }
@@ -405,6 +416,7 @@ mod tests {
         refuse("admin_token = true\n", "admin_token is true without a tokens file");
         refuse("[compression]\nreply = [\"gzp\"]\n", "did you mean `gzip`?");
         refuse("[limits]\nreply_bytes = 0\n", "limits.reply_bytes is 0");
+        refuse("[limits]\nrequest_seconds = 0.0\n", "limits.request_seconds is 0: it must be between 0.001");
         refuse("listen = \"127.0.0.1:1\"\nadmin = \"127.0.0.1:1\"\n", "give each its own port");
     }
 }

@@ -263,7 +263,7 @@ async fn bytes_that_are_no_message_are_refused() {
 }
 
 /// Sends bytes as they are.
-struct Bytes;
+pub(crate) struct Bytes;
 
 impl tonic::codec::Codec for Bytes {
     type Encode = Vec<u8>;

@@ -6,8 +6,10 @@ use std::time::Duration;
 use gatefold_server::client::Client;
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Code, Request};
 
+use crate::bad_requests::Bytes;
 use crate::support::{Running, eventually, request};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,6 +37,37 @@ async fn requests_beyond_the_bound_are_refused_before_they_are_read() {
     let mut bad = request(&[1.0]);
     bad.model = "no such model".into();
     assert_eq!(client.score(bad).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_never_sends_its_message_keeps_no_place() {
+    let running = Running::start(|settings| {
+        settings.limits.requests = 1;
+        settings.limits.request_seconds = 1.0;
+    })
+    .await;
+    let mut client = running.client().await;
+    let mut grpc = tonic::client::Grpc::new(running.channel().await);
+    let silent = tokio::spawn(async move {
+        loop {
+            grpc.ready().await.unwrap();
+            let silence = Request::new(tokio_stream::pending::<Vec<u8>>());
+            let path = PathAndQuery::from_static("/gatefold.ranking.v1.Ranking/Score");
+            let error = grpc.client_streaming(silence, path, Bytes).await.expect_err("it asks nothing");
+            // Its place may be the other caller's at first.
+            if error.code() != Code::ResourceExhausted {
+                return error;
+            }
+        }
+    });
+    eventually(async || {
+        let scored = client.score(request(&[1.0])).await;
+        scored.is_err_and(|error| error.code() == Code::ResourceExhausted) || silent.is_finished()
+    })
+    .await;
+    let late = silent.await.unwrap();
+    assert_eq!(late.code(), Code::DeadlineExceeded, "{late}");
+    client.score(request(&[1.0])).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
