@@ -11,9 +11,6 @@ use crate::metrics::Rejection;
 /// Time between two lines of one class.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Longer ids are cut: they are the callers' to choose.
-const ID_CHARACTERS: usize = 128;
-
 /// When each class was spoken of.
 #[derive(Debug, Default)]
 pub struct Refusals {
@@ -31,7 +28,6 @@ impl Refusals {
     /// Writes a line, unless the class had one a short time ago.
     pub fn note(&self, reason: Rejection, model: Option<&ModelVersion>, request_id: &str) {
         let Some(more) = self.due(reason, Instant::now()) else { return };
-        let request_id: String = request_id.chars().take(ID_CHARACTERS).collect();
         let (model, version) = model.map_or(("", 0), |model| (&*model.name, model.version));
         let reason_name = reason.name();
         match reason {

@@ -5,7 +5,7 @@
 //!
 //! | column | type | what |
 //! |---|---|---|
-//! | `request_id` | text | the caller's, or one made up where the caller gave none |
+//! | `request_id` | text | the caller's, cut after 256 bytes, or one made up where the caller gave none |
 //! | `time` | timestamp in ms, UTC | when the request was answered |
 //! | `model`, `version` | text, int64 | what scored it |
 //! | `labels` | list of text | labels of that version, `stable` or `canary` |

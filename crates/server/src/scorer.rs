@@ -84,6 +84,14 @@ pub(crate) struct Question<'a> {
     pub(crate) priority: u8,
 }
 
+/// Bytes of a request's id that the request log, traces and stderr have: callers choose it, and it is
+/// kept once for each candidate.
+const ID_BYTES: usize = 256;
+
+fn short(request_id: &str) -> &str {
+    &request_id[..request_id.floor_char_boundary(ID_BYTES)]
+}
+
 impl Scorer {
     /// Answers one request; counts and logs what became of it.
     pub(crate) async fn answer<C: Call>(
@@ -95,13 +103,13 @@ impl Scorer {
         let in_flight = self.metrics.arrived();
         let span = tracing::debug_span!(
             "score",
-            request_id = call.request_id(),
+            request_id = short(call.request_id()),
             model = Empty,
             version = Empty,
             candidates = Empty,
             error = Empty
         );
-        let request_id = call.request_id().to_owned();
+        let request_id = short(call.request_id()).to_owned();
         let mut model = None;
         let result = self.score(call, deadline, started, &mut model).instrument(span.clone()).await;
         in_flight.ended();
@@ -145,7 +153,7 @@ impl Scorer {
             priority: question.priority,
         };
         let mut reply = self.engine.score(job).await?;
-        self.log::<C>(call.request_id(), info, &question.batch, &selection, &reply);
+        self.log::<C>(short(call.request_id()), info, &question.batch, &selection, &reply);
         drop(question);
         reply.timings.encode += checked;
         let (model, timings) = (reply.model.clone(), reply.timings);

@@ -61,7 +61,11 @@ impl Record {
     pub(super) fn bytes(&self) -> usize {
         let scores: usize = self.reply.scores.iter().map(|scores| 4 * scores.len()).sum();
         let columns: usize = self.columns.iter().map(|(name, column)| name.len() + column.bytes()).sum();
-        4 * self.request_of.len() + self.fused.as_ref().map_or(0, |fused| 8 * fused.len()) + scores + columns
+        self.request_id.len()
+            + 4 * self.request_of.len()
+            + self.fused.as_ref().map_or(0, |fused| 8 * fused.len())
+            + scores
+            + columns
     }
 }
 

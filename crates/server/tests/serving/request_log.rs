@@ -65,6 +65,8 @@ async fn rows_hold_what_was_sent_and_what_was_answered() {
     client.score(refused).await.unwrap_err();
     let mut fused = request(&[40.0]);
     fused.formula = "ctr * 2 + price".into();
+    // Long ids are cut between characters.
+    fused.request_id = format!("r{}", "é".repeat(200));
     client.score(fused).await.unwrap();
     running.stop();
     running.ended().await.unwrap();
@@ -76,7 +78,8 @@ async fn rows_hold_what_was_sent_and_what_was_answered() {
     let rows = rows(file);
     assert_eq!(rows.len(), 4);
     let scores = |price: f32| formula(31.0, price, 0.0);
-    let expected = [("r1", 0, 10.0_f64), ("r1", 1, 20.0), ("", 0, 30.0), ("r1", 0, 40.0)];
+    let cut = format!("r{}", "é".repeat(127));
+    let expected = [("r1", 0, 10.0_f64), ("r1", 1, 20.0), ("", 0, 30.0), (&*cut, 0, 40.0)];
     for (row, (id, candidate, price)) in rows.iter().zip(expected) {
         if id.is_empty() {
             assert!(matches!(&row["request_id"], Field::Str(id) if id.starts_with("gatefold-")), "{row:?}");
