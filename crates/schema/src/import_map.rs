@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     feature::{Encoder, EncoderState, Feature, Kind, Pooling, Side, ValueType, check_features},
+    manifest::{MODEL_NAME_RULE, is_model_name},
     strict::{ConfigError, from_toml},
     task::{Derived, Loss, Task, check_tasks},
 };
@@ -187,6 +188,9 @@ impl ImportMap {
 
     fn check(&self) -> Result<(), ConfigError> {
         let fail = |text: String| Err(ConfigError::new(text));
+        if !is_model_name(&self.name) {
+            return fail(format!("name = '{}': {MODEL_NAME_RULE}", self.name));
+        }
         if self.version == Some(0) {
             return fail("version = 0: versions begin with 1".into());
         }
@@ -277,6 +281,7 @@ sigmoid = true
         for (from, to, words) in [
             ("sigmoid = true", "sigmoit = true", "map.toml:22: unknown field `sigmoit`"),
             ("name = \"shop\"", "name = \"shop\"\nversion = 0", "versions begin with 1"),
+            ("name = \"shop\"", "name = \"../shop\"", "name = '../shop': use 1 to 128 ASCII letters"),
             (
                 "state = { kind = \"standardize\", mean = 3.0, std = 2.0 }",
                 "",

@@ -188,3 +188,13 @@ pub struct GoldenRequest {
     /// Expected probabilities: output name → one value a candidate.
     pub scores: BTreeMap<String, Vec<f32>>,
 }
+
+/// What a model may be called, for messages.
+pub const MODEL_NAME_RULE: &str =
+    "use 1 to 128 ASCII letters, digits, '_', '-' and '.', not beginning with '.'";
+
+/// Whether `name` can be a model's name, and so a folder's.
+pub fn is_model_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    (1..=128).contains(&name.len()) && !name.starts_with('.') && name.chars().all(allowed)
+}

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use gatefold_schema::{BundleManifest, Encoder, Feature, Golden, GraphFile, Level, feature, task};
+use gatefold_schema::{
+    BundleManifest, Encoder, Feature, Golden, GraphFile, Level, MODEL_NAME_RULE, feature, is_model_name, task,
+};
 
 use super::{BundleError, GOLDEN_FILE, MANIFEST_FILE, vocabulary_file};
 
@@ -133,16 +135,6 @@ pub(super) fn golden(path: &Path, manifest: &BundleManifest, golden: &Golden) ->
         }
     }
     Ok(())
-}
-
-/// What a model may be called, for messages.
-pub(super) const MODEL_NAME_RULE: &str =
-    "use 1 to 128 ASCII letters, digits, '_', '-' and '.', not beginning with '.'";
-
-/// Whether `name` can be a model's name, and so a folder's.
-pub(super) fn is_model_name(name: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    (1..=128).contains(&name.len()) && !name.starts_with('.') && name.chars().all(allowed)
 }
 
 /// Whether a file name of a manifest stays inside the bundle: a plain name, or one folder and a

@@ -15,7 +15,9 @@ use std::{
     time::Duration,
 };
 
-use gatefold_schema::{BundleManifest, FileEntry, Golden, Vocabulary, feature::hex};
+use gatefold_schema::{
+    BundleManifest, FileEntry, Golden, MODEL_NAME_RULE, Vocabulary, feature::hex, is_model_name,
+};
 use sha2::{Digest, Sha256};
 
 use super::{Bundle, BundleError, GOLDEN_FILE, MANIFEST_FILE, check, versions, vocabulary_file};
@@ -47,8 +49,8 @@ impl BundleWriter {
         let model_folder = std::path::absolute(model_folder.as_ref())
             .map_err(|source| BundleError::Write { path: model_folder.as_ref().to_path_buf(), source })?;
         let name = model_folder.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        if !check::is_model_name(&name) {
-            let reason = format!("'{name}' cannot be a model's name: {}", check::MODEL_NAME_RULE);
+        if !is_model_name(&name) {
+            let reason = format!("'{name}' cannot be a model's name: {}", MODEL_NAME_RULE);
             return Err(BundleError::invalid(&model_folder, reason));
         }
         create_folder(&model_folder)?;
