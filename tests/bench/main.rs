@@ -4,6 +4,7 @@
 //! It stands apart from `xtask`, which must build in seconds, and uses the same public interfaces
 //! as the `gatefold` command.
 
+mod cuda;
 mod mmoe_paper;
 mod peak;
 mod raw;
@@ -19,7 +20,7 @@ use std::{io::Write, path::PathBuf};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{raw::RawOptions, shards::Shape, train::Workload};
+use crate::{cuda::CudaOptions, raw::RawOptions, shards::Shape, train::Workload};
 
 #[derive(Parser)]
 #[command(about = "Measures the parts of Gatefold; driven by `cargo xtask bench`")]
@@ -56,6 +57,8 @@ enum Command {
     },
     /// Run an ONNX file in a bare loop and count its processor time.
     Raw(RawOptions),
+    /// Compare the scores of a GPU with those of the processor, and their speeds.
+    Cuda(CudaOptions),
     /// Write the data that all trainers of the training bench read.
     TrainData {
         /// Folder that gets `ids.i32`, `labels.f32` and `shape.json`.
@@ -138,6 +141,7 @@ fn main() -> Result<()> {
         Command::Bundle { model, requests, buckets } => world::publish(&model, &requests, buckets)?,
         Command::Copy { model, to, plain_only } => variant::copy(&model, &to, plain_only)?,
         Command::Raw(options) => raw::measure(&options)?,
+        Command::Cuda(options) => cuda::measure(&options)?,
         Command::TrainData { out, workload, batches } => train::write_data(&out, workload, batches)?,
         Command::Peak { threads, turns } => peak::measure(threads, turns)?,
         Command::Read { shape, threads, rounds } => reading::disk_against_memory(&shape, threads, rounds)?,

@@ -6,4 +6,5 @@ mod load;
 mod parity;
 mod request_log;
 mod resilience;
+mod threads;
 mod triton;

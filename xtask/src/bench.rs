@@ -3,6 +3,7 @@
 //! The measuring itself needs the heavy crates and lives in `gatefold-bench` (`tests/bench`);
 //! peers in Python live in `benches/peers`. What is compared is measured in one run, in turns.
 
+mod cuda;
 mod serve;
 mod train;
 
@@ -40,6 +41,9 @@ pub(crate) struct BenchOptions {
 enum Bench {
     /// Score over gRPC against a bare loop around ONNX Runtime, on the plain and the user-once graph.
     Serve,
+    /// A GPU against the processor: the same scores, and how many more a second. Where there is no GPU
+    /// or no ONNX Runtime for it, says so.
+    Cuda,
     /// Training of large models (T1, T2, T3) against PyTorch, torch-rechub and DeepCTR-Torch.
     Train,
 }
@@ -61,6 +65,7 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
     let programs = Programs::build(workspace)?;
     let (name, outcome) = match options.name {
         Bench::Serve => ("serve", serve::measure(workspace, &programs, options)?),
+        Bench::Cuda => ("cuda", cuda::measure(workspace, &programs, options)?),
         Bench::Train => ("train", train::measure(workspace, &programs, options)?),
     };
     let text = format!("{}\n{}", outcome.table, outcome.bars.render());

@@ -3,22 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use gatefold_engine::{Backend, BackendError, BackendLoader, Bundle, GraphForm};
-use gatefold_features::{FeatureBatch, FeatureColumn};
-use ndarray::ArrayViewD;
+use gatefold_features::FeatureBatch;
 use ort::{
     environment::Environment,
     logging::LogLevel,
     session::{
-        HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue,
+        HasSelectedOutputs, OutputSelector, RunOptions, Session,
         builder::{GraphOptimizationLevel, SessionBuilder},
     },
-    value::{PrimitiveTensorElementType, TensorRef},
 };
 
 use crate::{
-    OrtError,
+    Device, OrtError,
     bind::{self, Source},
+    buckets::Buckets,
     library, prune,
+    rows::{Rows, Scratch},
 };
 
 /// How models are run.
@@ -29,11 +29,13 @@ pub struct OrtSettings {
     /// Threads that compute one batch, the caller's included. One is best where several workers
     /// share the cores; more shorten a lone large batch.
     pub intra_threads: usize,
+    /// What runs models. A CUDA device needs the library of a GPU build.
+    pub device: Device,
 }
 
 impl Default for OrtSettings {
     fn default() -> Self {
-        Self { library: None, intra_threads: 1 }
+        Self { library: None, intra_threads: 1, device: Device::Cpu }
     }
 }
 
@@ -43,6 +45,9 @@ pub struct OrtLoader {
     environment: Environment,
     library: PathBuf,
     intra_threads: usize,
+    device: Device,
+    /// Whether batches are padded to buckets, in buffers that stay: where the device is a GPU.
+    buckets: bool,
 }
 
 impl OrtLoader {
@@ -50,14 +55,17 @@ impl OrtLoader {
     /// an environment variable that keeps the library from sending telemetry.
     ///
     /// # Errors
-    /// When the library is not found, does not load or is too old, or another one is in use.
+    /// When the library is not found, does not load or is too old, or another one is in use; when the
+    /// device cannot be had: nothing is run on another one instead.
     pub fn new(settings: OrtSettings) -> Result<OrtLoader, OrtError> {
         if settings.intra_threads == 0 {
             return Err(OrtError::Setup("intra_threads must be at least 1, found 0".into()));
         }
         let library = library::find_library(settings.library.as_deref())?;
         let environment = library::environment(&library)?;
-        Ok(OrtLoader { environment, library, intra_threads: settings.intra_threads })
+        let OrtSettings { intra_threads, device, .. } = settings;
+        device.check(&environment, &library)?;
+        Ok(OrtLoader { environment, library, intra_threads, device, buckets: device != Device::Cpu })
     }
 
     /// The library in use.
@@ -80,19 +88,20 @@ impl OrtLoader {
         let session = session.map_err(|error| not_onnx(error.to_string()))?;
         let names = bind::outputs(&file, &session, bundle)?;
         let sources = bind::inputs(&file, &session, bundle, graph, false)?;
-        let whole = Bound::new(session, sources, None);
+        let whole = Bound::new(session, sources, None, self.buckets().map_err(setup)?);
         let mut bounds = Vec::new();
         let bytes = std::fs::read(&file).map_err(|error| not_onnx(error.to_string()))?;
         for (output, name) in names.iter().enumerate() {
-            let Some(pruned) = prune::prune(&bytes, &[name]).filter(|pruned| pruned.share <= WORTHWHILE)
-            else {
+            let pruned = prune::prune(&bytes, &[name]).filter(|pruned| pruned.share <= WORTHWHILE);
+            // A session on a GPU has its own copy of the tables there, which a spared tower is not worth.
+            let Some(pruned) = pruned.filter(|_| self.device == Device::Cpu) else {
                 continue;
             };
             let mut builder = self.builder_with_folder(bundle.path()).map_err(setup)?;
             let session =
                 builder.commit_from_memory(&pruned.model).map_err(|error| not_onnx(error.to_string()))?;
             let sources = bind::inputs(&file, &session, bundle, graph, true)?;
-            bounds.push(Bound::new(session, sources, Some(output)));
+            bounds.push(Bound::new(session, sources, Some(output), self.buckets().map_err(setup)?));
         }
         bounds.push(whole);
         Ok(OrtBackend { bounds, names })
@@ -101,6 +110,10 @@ impl OrtLoader {
     /// For a graph that is not read from a file: its external data lies in `folder`.
     pub(crate) fn builder_with_folder(&self, folder: &Path) -> Result<SessionBuilder, ort::Error> {
         Ok(self.builder()?.with_config_entry(EXTERNAL_DATA_FOLDER, folder.to_string_lossy())?)
+    }
+
+    fn buckets(&self) -> Result<Option<Buckets>, ort::Error> {
+        self.buckets.then(|| Buckets::new(self.device)).transpose()
     }
 
     fn builder(&self) -> Result<SessionBuilder, ort::Error> {
@@ -112,7 +125,7 @@ impl OrtLoader {
             .with_inter_op_spinning(false)?
             .with_memory_pattern(false)?
             .with_log_level(LogLevel::Warning)?;
-        Ok(builder)
+        self.device.add_to(builder)
     }
 }
 
@@ -151,12 +164,8 @@ struct Bound {
     selections: Vec<(Vec<usize>, RunOptions<HasSelectedOutputs>)>,
     /// One an input, for values that cannot be taken as they are.
     scratch: Vec<Scratch>,
-}
-
-#[derive(Default)]
-struct Scratch {
-    codes: Vec<i32>,
-    numbers: Vec<f32>,
+    /// Where batches are padded.
+    buckets: Option<Buckets>,
 }
 
 impl Backend for OrtBackend {
@@ -172,9 +181,9 @@ impl Backend for OrtBackend {
 }
 
 impl Bound {
-    fn new(session: Session, sources: Vec<Source>, only: Option<usize>) -> Bound {
+    fn new(session: Session, sources: Vec<Source>, only: Option<usize>, buckets: Option<Buckets>) -> Bound {
         let scratch = sources.iter().map(|_| Scratch::default()).collect();
-        Bound { session, sources, only, selections: Vec::new(), scratch }
+        Bound { session, sources, only, selections: Vec::new(), scratch, buckets }
     }
 
     fn run(
@@ -185,16 +194,16 @@ impl Bound {
     ) -> Result<Vec<Vec<f32>>, BackendError> {
         let failed = |error: ort::Error| BackendError::Run(error.to_string());
         let selection = self.selection(outputs, names).map_err(failed)?;
-        let mut values: Vec<SessionInputValue<'_>> = Vec::with_capacity(self.sources.len());
+        let mut inputs = Vec::with_capacity(self.sources.len());
         // Where every request has one candidate there is nothing to expand.
         let one_to_one = batch.requests == batch.candidates
             && batch.request_of.iter().enumerate().all(|(candidate, request)| candidate == *request as usize);
         for (source, scratch) in self.sources.iter().zip(&mut self.scratch) {
-            values.push(match *source {
+            inputs.push(match *source {
                 Source::RequestOf => {
                     scratch.codes.clear();
                     scratch.codes.extend(batch.request_of.iter().map(|request| *request as i32));
-                    tensor(None, &scratch.codes)?
+                    Rows::Codes { data: &scratch.codes, width: None }
                 }
                 Source::Feature { column, expand, width } => {
                     let expand = (expand && !one_to_one).then_some(batch.request_of.as_slice());
@@ -202,10 +211,14 @@ impl Bound {
                         .columns
                         .get(column)
                         .ok_or_else(|| BackendError::Batch(format!("it has no column {column}")))?;
-                    feature(column, width, expand, scratch)?
+                    Rows::of_feature(column, width, expand, scratch)?
                 }
             });
         }
+        if let Some(buckets) = &mut self.buckets {
+            return buckets.run(&mut self.session, &inputs, batch.candidates, outputs, names).map_err(failed);
+        }
+        let values: Vec<_> = inputs.iter().map(Rows::value).collect::<Result<_, _>>().map_err(failed)?;
         let (_, options) = &self.selections[selection];
         let results = self.session.run_with_options(values.as_slice(), options).map_err(failed)?;
         let mut scores = Vec::with_capacity(outputs.len());
@@ -237,59 +250,6 @@ impl Bound {
     }
 }
 
-/// A feature's column as the graph wants it: as it is, or one row a candidate.
-fn feature<'v>(
-    column: &'v FeatureColumn,
-    width: Option<usize>,
-    expand: Option<&[u32]>,
-    scratch: &'v mut Scratch,
-) -> Result<SessionInputValue<'v>, BackendError> {
-    match (column, width) {
-        (FeatureColumn::Codes { width, data }, wanted) if *width == wanted.unwrap_or(1) => {
-            let data = expanded(data, *width, expand, &mut scratch.codes)?;
-            tensor(wanted, data)
-        }
-        (FeatureColumn::Numbers(data), None) => {
-            tensor(None, expanded(data, 1, expand, &mut scratch.numbers)?)
-        }
-        _ => Err(BackendError::Batch("a column has another kind or width than its feature".into())),
-    }
-}
-
-/// `data` itself, or its rows `rows` copied into `scratch`.
-fn expanded<'v, T: Copy>(
-    data: &'v [T],
-    width: usize,
-    rows: Option<&[u32]>,
-    scratch: &'v mut Vec<T>,
-) -> Result<&'v [T], BackendError> {
-    let Some(rows) = rows else { return Ok(data) };
-    scratch.clear();
-    scratch.reserve(rows.len() * width);
-    for row in rows {
-        let start = *row as usize * width;
-        let row = data
-            .get(start..start + width)
-            .ok_or_else(|| BackendError::Batch(format!("request row {row} is beyond a column's end")))?;
-        scratch.extend_from_slice(row);
-    }
-    Ok(scratch)
-}
-
-/// A tensor over `data`, with a second dimension where `width` is given.
-fn tensor<'v, T>(width: Option<usize>, data: &'v [T]) -> Result<SessionInputValue<'v>, BackendError>
-where
-    T: PrimitiveTensorElementType + Clone + std::fmt::Debug + 'static,
-{
-    let failed = |error: &dyn std::fmt::Display| BackendError::Run(error.to_string());
-    let dims = match width {
-        Some(width) => vec![data.len() / width.max(1), width],
-        None => vec![data.len()],
-    };
-    let view = ArrayViewD::from_shape(dims, data).map_err(|error| failed(&error))?;
-    TensorRef::from_array_view(view).map(SessionInputValue::from).map_err(|error| failed(&error))
-}
-
 impl std::fmt::Debug for OrtBackend {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
@@ -299,3 +259,6 @@ impl std::fmt::Debug for OrtBackend {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

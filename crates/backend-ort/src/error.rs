@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use gatefold_engine::BackendError;
 
-use crate::library::ONNX_RUNTIME_VERSION;
+use crate::{Device, library::ONNX_RUNTIME_VERSION};
 
 /// ONNX Runtime, or a graph, that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,21 @@ pub enum OrtError {
         /// The library.
         library: PathBuf,
         /// Why.
+        reason: String,
+    },
+    /// The device cannot be had.
+    #[error(
+        "{device} cannot run models: {reason}; check that `nvidia-smi` lists the GPU, that ORT_DYLIB_PATH or \
+         ort_library names libonnxruntime.so of the wheel onnxruntime-gpu {ONNX_RUNTIME_VERSION} (it is {} \
+         now), and that LD_LIBRARY_PATH has the libraries of CUDA 13 and cuDNN 9; or set device to cpu",
+        library.display()
+    )]
+    NoDevice {
+        /// The device asked for.
+        device: Device,
+        /// The library in use.
+        library: PathBuf,
+        /// What the runtime says.
         reason: String,
     },
     /// Another library is loaded already.

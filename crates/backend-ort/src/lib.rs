@@ -11,15 +11,22 @@
 //! wants. ONNX Runtime runs the whole graph whatever outputs are asked for; where one output alone
 //! takes notably less work, its own cut of the graph is opened beside the whole one, so that a
 //! tower that nobody asked for is not run.
+//!
+//! On a CUDA [`Device`] the runtime's defaults fit better, and what differs is the other way round:
+//! batches are padded so that their shapes repeat, and copied into buffers that the device reads.
 
 mod backend;
 mod bind;
+mod buckets;
+mod device;
 mod error;
 mod graph;
 mod library;
 mod prune;
+mod rows;
 
 pub use backend::{OrtBackend, OrtLoader, OrtSettings};
+pub use device::{Device, DeviceError};
 pub use error::OrtError;
 pub use graph::{OpenGraph, Tensor, Values};
 pub use library::{LIBRARY_FILE, ONNX_RUNTIME_VERSION, find_library};

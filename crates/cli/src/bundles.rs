@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use gatefold_backend_ort::{OrtLoader, OrtSettings};
+use gatefold_backend_ort::{Device, OrtLoader, OrtSettings};
 use gatefold_schema::Recipe;
 
 /// Reads and checks a recipe.
@@ -24,7 +24,12 @@ pub(crate) fn all_cores() -> usize {
 
 /// Opens backends that compute in one thread each, as those who run several side by side want.
 pub(crate) fn loader() -> Result<OrtLoader> {
-    Ok(OrtLoader::new(OrtSettings { intra_threads: 1, ..OrtSettings::default() })?)
+    loader_on(Device::Cpu)
+}
+
+/// As [`loader`], for backends on `device`.
+pub(crate) fn loader_on(device: Device) -> Result<OrtLoader> {
+    Ok(OrtLoader::new(OrtSettings { intra_threads: 1, device, ..OrtSettings::default() })?)
 }
 
 /// A file that appears whole or not at all: written beside its place under another name, then

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result, bail};
+use gatefold_backend_ort::Device;
 use gatefold_engine::{BatchScorer, Bundle, GraphForm};
 use gatefold_features::Strictness;
 use gatefold_formula::Formula;
@@ -31,7 +32,10 @@ pub(crate) struct Args {
     /// Scores (Parquet); appears when it is complete.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Threads, each with a session of its own [default: one per core].
+    /// What computes: cpu, or a GPU such as cuda:0, with ORT_DYLIB_PATH naming a build for GPUs.
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    device: Device,
+    /// Threads, each with a session of its own [default: one per core, one on a GPU].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads: Option<u64>,
     /// Rows scored at a time; a request is not divided unless it is longer.
@@ -56,9 +60,13 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
         .with_context(|| format!("cannot score {}", args.input.display()))?;
     let outputs: Vec<String> = bundle.manifest().outputs.iter().map(|output| output.name.clone()).collect();
     let name = format!("{} v{}", bundle.manifest().name, bundle.manifest().version);
-    let threads = args.threads.map_or_else(bundles::all_cores, |threads| threads as usize);
+    let threads = match (args.threads, args.device) {
+        (Some(threads), _) => threads as usize,
+        (None, Device::Cpu) => bundles::all_cores(),
+        (None, Device::Cuda(_)) => 1,
+    };
     let form = if args.plain { GraphForm::Plain } else { GraphForm::UserOnce };
-    let mut scorer = BatchScorer::open(bundle, &bundles::loader()?, form, threads)
+    let mut scorer = BatchScorer::open(bundle, &bundles::loader_on(args.device)?, form, threads)
         .with_context(|| format!("cannot run the model {}", args.model.display()))?;
     let formula = args.fuse.as_deref().map(Formula::parse).transpose().context("--fuse")?;
     let mut file = ScoreFile::create(&args.out, &table, &outputs, formula.is_some())

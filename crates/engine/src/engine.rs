@@ -21,7 +21,7 @@ pub use versions::{Routes, STABLE};
 
 use crate::{
     BackendLoader, Bundle, EngineSettings, ModelState, ModelVersion, Observer, ScoreError, ScoreJob,
-    ScoreReply, SettingsError, VersionChoice,
+    ScoreReply, SettingsError, VersionChoice, pin,
     scheduler::{Limits, Scheduler},
     worker,
 };
@@ -85,7 +85,8 @@ impl Engine {
     /// Starts the worker threads. Models are added with [`Engine::install`].
     ///
     /// # Errors
-    /// When the settings contradict each other, or no thread can be started.
+    /// When the settings contradict each other, there are fewer cores than workers to pin, or no thread
+    /// can be started.
     pub fn start(
         settings: EngineSettings,
         loader: Arc<dyn BackendLoader>,
@@ -99,6 +100,7 @@ impl Engine {
             batch_delay: settings.batch_delay,
         };
         let count = settings.workers;
+        let cores = if settings.pin_workers { pin::cores(count)? } else { Vec::new() };
         let shared = Arc::new(Shared {
             settings,
             observer,
@@ -112,10 +114,15 @@ impl Engine {
         });
         let engine = Engine { shared: shared.clone() };
         for index in 0..count {
-            let shared = shared.clone();
+            let (shared, core) = (shared.clone(), cores.get(index).copied());
             let spawned = std::thread::Builder::new()
                 .name(format!("score-{index}"))
-                .spawn(move || worker::run(&shared))
+                .spawn(move || {
+                    if let Some(core) = core {
+                        pin::pin(core);
+                    }
+                    worker::run(&shared);
+                })
                 .map_err(|error| {
                     SettingsError(format!("cannot start worker thread {index} of {count}: {error}"))
                 })?;

@@ -30,6 +30,7 @@ pub mod bundle;
 pub mod engine;
 pub mod golden;
 pub mod observer;
+mod pin;
 pub mod registry;
 mod scheduler;
 pub mod score;

@@ -13,6 +13,9 @@ pub struct EngineSettings {
     /// more threads cost memory. One a core (divided by a backend's own threads) keeps all cores
     /// busy without two batches taking each other's.
     pub workers: usize,
+    /// Whether each worker stays on a core of its own, where nothing else should run. Threads that a
+    /// backend starts by itself are not pinned.
+    pub pin_workers: bool,
     /// Candidates that may wait in one model's queue. Higher rides out longer bursts, and lets a
     /// request wait longer before it is refused.
     pub queue_rows: usize,
@@ -33,6 +36,7 @@ impl Default for EngineSettings {
         Self {
             // Respects the processor share a container is given.
             workers: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            pin_workers: false,
             queue_rows: 32_768,
             request_rows: 10_000,
             batch_rows: 1024,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use gatefold_backend_ort::Device;
 
 use crate::probe;
 use crate::settings::{LogFormat, Settings, environment, schema};
@@ -27,9 +28,15 @@ pub struct Flags {
     /// Seconds between two looks for new model versions; 0 never looks again
     #[arg(long, value_name = "SECONDS")]
     pub poll_seconds: Option<f64>,
+    /// What runs models: cpu, or a GPU such as cuda:0 [default: cpu]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<Device>,
     /// Threads that run models; 0 means as many as the cores allow
     #[arg(long, value_name = "N")]
     pub workers: Option<usize>,
+    /// Keep each worker on a core of its own
+    #[arg(long)]
+    pub pin_workers: bool,
     /// Threads that one batch is computed with
     #[arg(long, value_name = "N")]
     pub intra_threads: Option<usize>,
@@ -105,7 +112,9 @@ impl Flags {
         put(&mut settings.listen, &self.listen);
         put(&mut settings.admin, &self.admin);
         put(&mut settings.poll_seconds, &self.poll_seconds);
+        put(&mut settings.device, &self.device);
         put(&mut settings.workers, &self.workers);
+        settings.pin_workers |= self.pin_workers;
         put(&mut settings.intra_threads, &self.intra_threads);
         put(&mut settings.row_budget, &self.row_budget);
         put(&mut settings.batch_delay_us, &self.batch_delay_us);

@@ -76,15 +76,16 @@ pub fn serve(flags: &Flags) -> anyhow::Result<()> {
 /// Runs a server on ONNX Runtime until `shutdown` completes, then drains it.
 ///
 /// # Errors
-/// When ONNX Runtime cannot be had, and as [`run_with`].
+/// When ONNX Runtime or the device cannot be had, and as [`run_with`].
 pub async fn run(
     settings: Settings,
     listener: TcpListener,
     admin_listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
+    let Settings { ort_library, intra_threads, device, .. } = &settings;
     let runtime =
-        OrtSettings { library: settings.ort_library.clone(), intra_threads: settings.intra_threads };
+        OrtSettings { library: ort_library.clone(), intra_threads: *intra_threads, device: *device };
     let loader = Arc::new(OrtLoader::new(runtime)?);
     run_with(settings, loader, listener, admin_listener, shutdown).await
 }

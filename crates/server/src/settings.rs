@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::fusion::Formulas;
+use gatefold_backend_ort::Device;
 use gatefold_engine::{EngineSettings, GraphForm, RegistrySettings, VersionPolicy};
 use gatefold_schema::{ConfigError, strict};
 use schema::{Described, settings};
@@ -38,10 +39,18 @@ settings! {
         /// Formulas by model and name, for requests that ask for a fused score by `formula_name`, such
         /// as `mmoe.revenue = "ctcvr * price"`.
         pub formulas: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new(),
+        /// What runs models: `cpu`, or the GPU of a number, such as `cuda:0`, with an `ort_library` built
+        /// for GPUs. A GPU that cannot be had ends the server: the processor never takes its place in
+        /// silence.
+        pub device: Device = Device::Cpu,
         /// Threads that run models, shared by all of them; 0 means as many as the cores allow
-        /// (cores ÷ intra_threads). Every model version has a session for each, so more cost memory;
-        /// fewer leave cores to other programs.
+        /// (cores ÷ intra_threads, at most the container's share of the processor), and 1 on a GPU.
+        /// Every model version has a session for each, so more cost memory; fewer leave cores to other
+        /// programs.
         pub workers: usize = 0,
+        /// Whether each worker stays on a core of its own. Steadies the tail where nothing else uses
+        /// those cores; elsewhere workers wait for cores that others hold.
+        pub pin_workers: bool = false,
         /// Threads that one batch is computed with. Above 1 a single large request is answered sooner,
         /// at the price of some throughput.
         pub intra_threads: usize = 1,
@@ -253,6 +262,13 @@ impl Settings {
                 return fail(format!("{name} is {value}: it must be between 1 and {most}"));
             }
         }
+        if self.pin_workers && self.intra_threads > 1 {
+            return fail(format!(
+                "pin_workers is for workers that compute alone, and intra_threads is {}: set it to 1, or \
+                 pin_workers to false",
+                self.intra_threads
+            ));
+        }
         if self.workers > 1024 {
             return fail(format!("workers is {}: it must be at most 1024", self.workers));
         }
@@ -318,6 +334,7 @@ impl Settings {
     pub fn engine(&self) -> EngineSettings {
         EngineSettings {
             workers: self.worker_count(),
+            pin_workers: self.pin_workers,
             queue_rows: self.queue_rows,
             request_rows: self.limits.candidates,
             batch_rows: self.row_budget,
@@ -345,13 +362,14 @@ impl Settings {
         Duration::from_secs_f64(self.drain_seconds)
     }
 
-    /// Number of worker threads, with 0 resolved to what the cores allow.
+    /// Number of worker threads, with 0 resolved to what the device and the cores allow.
     pub fn worker_count(&self) -> usize {
         // Respects the processor share a container is given.
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        match self.workers {
-            0 => (cores / self.intra_threads).max(1),
-            count => count,
+        match (self.workers, self.device) {
+            (0, Device::Cpu) => (cores / self.intra_threads).max(1),
+            (0, Device::Cuda(_)) => 1,
+            (count, _) => count,
         }
     }
 }
@@ -387,11 +405,23 @@ mod tests {
     }
 
     #[test]
+    fn workers_are_as_many_as_the_device_and_the_cores_allow() {
+        let cores = std::thread::available_parallelism().unwrap().get();
+        let count = |text: &str| Settings::from_toml(text, "server.toml").unwrap().worker_count();
+        assert_eq!(count(""), cores);
+        assert_eq!(count(&format!("intra_threads = {}\n", 2 * cores)), 1);
+        assert_eq!(count("device = \"cuda:0\"\n"), 1);
+        assert_eq!(count("device = \"cuda:0\"\nworkers = 3\n"), 3);
+    }
+
+    #[test]
     fn what_cannot_be_used_is_refused() {
         refuse("row_buget = 3\n", "server.toml:1: unknown field `row_buget`");
         refuse("row_buget = 3\n", "did you mean `row_budget`?");
         refuse("workers = 2\n[limits]\ncandidate = 3\n", "server.toml:3: unknown field `candidate`");
         refuse("listen = \"here\"\n", "server.toml:1: ");
+        refuse("device = \"gpu\"\n", "server.toml:1: a device is `cpu` or `cuda:0`");
+        refuse("pin_workers = true\nintra_threads = 4\n", "intra_threads is 4: set it to 1");
         refuse("log = \"xml\"\n", "unknown variant `xml`");
         refuse("row_budget = 0\n", "row_budget is 0: it must be between 1");
         refuse("poll_seconds = -1.0\n", "poll_seconds is -1");

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gatefold_backend_ort::{OrtLoader, OrtSettings};
+use gatefold_backend_ort::{Device, OrtLoader, OrtSettings};
 use gatefold_engine::{
     Backend, BatchScorer, Bundle, Engine, EngineSettings, Features, GraphForm, NoObserver, ScoreJob,
     VersionChoice, golden,
@@ -266,19 +266,31 @@ fn telemetry_is_off_and_another_library_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("libonnxruntime.so");
     std::fs::write(&copy, "another").unwrap();
-    let error =
-        OrtLoader::new(OrtSettings { library: Some(copy), intra_threads: 1 }).unwrap_err().to_string();
+    let error = OrtLoader::new(OrtSettings { library: Some(copy), ..OrtSettings::default() })
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("already runs ONNX Runtime from"), "{error}");
-    let again = OrtSettings { library: Some(loader.library().to_path_buf()), intra_threads: 1 };
+    let again = OrtSettings { library: Some(loader.library().to_path_buf()), ..OrtSettings::default() };
     assert_eq!(OrtLoader::new(again).unwrap().library(), loader.library());
-    let none = OrtSettings { library: Some(Path::new("/nowhere.so").into()), intra_threads: 1 };
+    let none = OrtSettings { library: Some(Path::new("/nowhere.so").into()), ..OrtSettings::default() };
     let error = OrtLoader::new(none).unwrap_err().to_string();
     assert!(
         error.contains("/nowhere.so, which is no file") && error.contains("cargo xtask setup"),
         "{error}"
     );
-    let zero = OrtSettings { library: None, intra_threads: 0 };
+    let zero = OrtSettings { intra_threads: 0, ..OrtSettings::default() };
     assert!(OrtLoader::new(zero).unwrap_err().to_string().contains("intra_threads must be at least 1"));
+}
+
+#[test]
+fn a_gpu_that_is_not_there_is_refused_with_what_to_do() {
+    // A number that no machine has, whatever build of ONNX Runtime this is.
+    let settings = OrtSettings { device: Device::Cuda(999), ..OrtSettings::default() };
+    let error = OrtLoader::new(settings).unwrap_err().to_string();
+    let library = loader().library().display().to_string();
+    for part in ["cuda:999 cannot run models: ", "onnxruntime-gpu 1.31.1", &library, "set device to cpu"] {
+        assert!(error.contains(part), "{error}\nlacks {part}");
+    }
 }
 
 #[test]

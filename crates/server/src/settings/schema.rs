@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use gatefold_backend_ort::Device;
 use gatefold_engine::VersionPolicy;
 use serde_json::{Map, Value, json};
 
@@ -165,6 +166,7 @@ described! {
     String => {"type": "string"},
     PathBuf => {"type": "string"},
     SocketAddr => {"type": "string"},
+    Device => {"type": "string", "pattern": "^(cpu|cuda:[0-9]+)$"},
     VersionPolicy => {
         "oneOf": [
             {
