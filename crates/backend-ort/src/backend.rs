@@ -15,7 +15,7 @@ use ort::{
 
 use crate::{
     Device, OrtError,
-    bind::{self, Source},
+    bind::{self, Outlet, Source},
     buckets::Buckets,
     library, prune,
     rows::{Rows, Scratch},
@@ -86,13 +86,14 @@ impl OrtLoader {
         let setup = |error: ort::Error<_>| OrtError::Setup(error.to_string());
         let session = self.builder().map_err(setup)?.commit_from_file(&file);
         let session = session.map_err(|error| not_onnx(error.to_string()))?;
-        let names = bind::outputs(&file, &session, bundle)?;
+        let outlets = bind::outputs(&file, &session, bundle)?;
         let sources = bind::inputs(&file, &session, bundle, graph, false)?;
         let whole = Bound::new(session, sources, None, self.buckets().map_err(setup)?);
         let mut bounds = Vec::new();
         let bytes = std::fs::read(&file).map_err(|error| not_onnx(error.to_string()))?;
-        for (output, name) in names.iter().enumerate() {
-            let pruned = prune::prune(&bytes, &[name]).filter(|pruned| pruned.share <= WORTHWHILE);
+        // A gate alone is never asked for.
+        for (output, outlet) in outlets.iter().enumerate().take(bundle.manifest().outputs.len()) {
+            let pruned = prune::prune(&bytes, &[&outlet.name]).filter(|pruned| pruned.share <= WORTHWHILE);
             // A session on a GPU has its own copy of the tables there, which a spared tower is not worth.
             let Some(pruned) = pruned.filter(|_| self.device == Device::Cpu) else {
                 continue;
@@ -104,7 +105,7 @@ impl OrtLoader {
             bounds.push(Bound::new(session, sources, Some(output), self.buckets().map_err(setup)?));
         }
         bounds.push(whole);
-        Ok(OrtBackend { bounds, names })
+        Ok(OrtBackend { bounds, outlets })
     }
 
     /// For a graph that is not read from a file: its external data lies in `folder`.
@@ -149,8 +150,8 @@ const KEPT_SELECTIONS: usize = 32;
 pub struct OrtBackend {
     /// Cuts first, the whole graph last.
     bounds: Vec<Bound>,
-    /// Names of the outputs, in the manifest's order.
-    names: Vec<String>,
+    /// The outputs in the manifest's order, then the gates.
+    outlets: Vec<Outlet>,
 }
 
 /// A session and the buffers it is fed from.
@@ -170,13 +171,13 @@ struct Bound {
 
 impl Backend for OrtBackend {
     fn run(&mut self, batch: &FeatureBatch, outputs: &[usize]) -> Result<Vec<Vec<f32>>, BackendError> {
-        if let Some(output) = outputs.iter().find(|output| **output >= self.names.len()) {
-            return Err(BackendError::Batch(format!("output {output} of {} is asked for", self.names.len())));
+        let outlets = &self.outlets;
+        if let Some(output) = outputs.iter().find(|output| **output >= outlets.len()) {
+            return Err(BackendError::Batch(format!("output {output} of {} is asked for", outlets.len())));
         }
-        let names = &self.names;
         let fits = |bound: &&mut Bound| bound.only.is_none_or(|only| outputs == [only]);
         let bound = self.bounds.iter_mut().find(fits);
-        bound.ok_or_else(|| BackendError::Run("no session is open".into()))?.run(batch, outputs, names)
+        bound.ok_or_else(|| BackendError::Run("no session is open".into()))?.run(batch, outputs, outlets)
     }
 }
 
@@ -190,10 +191,10 @@ impl Bound {
         &mut self,
         batch: &FeatureBatch,
         outputs: &[usize],
-        names: &[String],
+        outlets: &[Outlet],
     ) -> Result<Vec<Vec<f32>>, BackendError> {
         let failed = |error: ort::Error| BackendError::Run(error.to_string());
-        let selection = self.selection(outputs, names).map_err(failed)?;
+        let selection = self.selection(outputs, outlets).map_err(failed)?;
         let mut inputs = Vec::with_capacity(self.sources.len());
         // Where every request has one candidate there is nothing to expand.
         let one_to_one = batch.requests == batch.candidates
@@ -216,18 +217,24 @@ impl Bound {
             });
         }
         if let Some(buckets) = &mut self.buckets {
-            return buckets.run(&mut self.session, &inputs, batch.candidates, outputs, names).map_err(failed);
+            return buckets
+                .run(&mut self.session, &inputs, batch.candidates, outputs, outlets)
+                .map_err(failed);
         }
         let values: Vec<_> = inputs.iter().map(Rows::value).collect::<Result<_, _>>().map_err(failed)?;
         let (_, options) = &self.selections[selection];
         let results = self.session.run_with_options(values.as_slice(), options).map_err(failed)?;
         let mut scores = Vec::with_capacity(outputs.len());
-        for (_, value) in results.iter() {
+        for ((_, value), output) in results.iter().zip(outputs) {
             let column = value.try_extract_array::<f32>().map_err(failed)?;
-            if column.len() != batch.candidates {
-                let (found, expected) = (column.len(), batch.candidates);
+            let outlet = &outlets[*output];
+            let expected = batch.candidates * outlet.width();
+            if column.len() != expected {
                 return Err(BackendError::Run(format!(
-                    "the graph gave {found} scores for {expected} candidates"
+                    "the graph gave {} values of '{}', not {expected} ({} candidates)",
+                    column.len(),
+                    outlet.name,
+                    batch.candidates
                 )));
             }
             scores.push(column.iter().copied().collect());
@@ -236,12 +243,12 @@ impl Bound {
     }
 
     /// Position among `selections` of the options that select `outputs`.
-    fn selection(&mut self, outputs: &[usize], names: &[String]) -> Result<usize, ort::Error> {
+    fn selection(&mut self, outputs: &[usize], outlets: &[Outlet]) -> Result<usize, ort::Error> {
         if let Some(found) = self.selections.iter().position(|(selected, _)| selected == outputs) {
             return Ok(found);
         }
         let selector =
-            outputs.iter().fold(OutputSelector::no_default(), |all, output| all.with(&names[*output]));
+            outputs.iter().fold(OutputSelector::no_default(), |all, output| all.with(&outlets[*output].name));
         if self.selections.len() == KEPT_SELECTIONS {
             self.selections.clear();
         }
@@ -254,7 +261,7 @@ impl std::fmt::Debug for OrtBackend {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("OrtBackend")
-            .field("outputs", &self.names)
+            .field("outputs", &self.outlets.iter().map(|outlet| &outlet.name).collect::<Vec<_>>())
             .field("sessions", &self.bounds.len())
             .finish()
     }

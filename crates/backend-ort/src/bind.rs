@@ -81,21 +81,43 @@ pub(crate) fn inputs(
     Ok(sources)
 }
 
-/// Checks that every output of the manifest is one of the graph's; their names.
-pub(crate) fn outputs(file: &Path, session: &Session, bundle: &Bundle) -> Result<Vec<String>, OrtError> {
+/// One output of the graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outlet {
+    pub(crate) name: String,
+    /// Second dimension of the output, where it has one.
+    pub(crate) columns: Option<usize>,
+}
+
+impl Outlet {
+    /// Values a candidate.
+    pub(crate) fn width(&self) -> usize {
+        self.columns.unwrap_or(1)
+    }
+
+    /// Its shape for so many rows.
+    pub(crate) fn dims(&self, rows: usize) -> Vec<usize> {
+        std::iter::once(rows).chain(self.columns).collect()
+    }
+}
+
+/// Checks that every output and every gate of the manifest is an output of the graph's; in this order.
+pub(crate) fn outputs(file: &Path, session: &Session, bundle: &Bundle) -> Result<Vec<Outlet>, OrtError> {
     let fail = |reason: String| OrtError::Graph { file: file.to_path_buf(), reason };
     let mut found = Vec::new();
-    for output in &bundle.manifest().outputs {
-        let name = &output.name;
+    let manifest = bundle.manifest();
+    let scores = manifest.outputs.iter().map(|output| (&output.name, None));
+    let gates = manifest.gate_outputs.iter().map(|gate| (&gate.name, Some(gate.experts.len())));
+    for (name, columns) in scores.chain(gates) {
         let Some(outlet) = session.outputs().iter().find(|outlet| outlet.name() == name) else {
             return Err(fail(format!(
                 "the manifest lists the output '{name}' but the graph has only [{}]: publish the model again",
                 names(session.outputs().iter().map(|outlet| outlet.name()))
             )));
         };
-        check_type(outlet.dtype(), TensorElementType::Float32, None)
+        check_type(outlet.dtype(), TensorElementType::Float32, columns)
             .map_err(|reason| fail(format!("output '{name}': {reason}")))?;
-        found.push(name.clone());
+        found.push(Outlet { name: name.clone(), columns });
     }
     Ok(found)
 }

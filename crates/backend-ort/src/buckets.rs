@@ -11,7 +11,7 @@ use ort::{
     value::Tensor,
 };
 
-use crate::{Device, rows::Rows};
+use crate::{Device, bind::Outlet, rows::Rows};
 
 /// Combinations of buckets that have buffers at once; beyond it all begin anew.
 const KEPT: usize = 128;
@@ -29,8 +29,8 @@ struct Bound {
     rows: Vec<usize>,
     outputs: Vec<usize>,
     inputs: Vec<Buffer>,
-    /// One an output, in the order of `outputs`.
-    scores: Vec<Tensor<f32>>,
+    /// One an output, in the order of `outputs`, with its values a candidate.
+    scores: Vec<(Tensor<f32>, usize)>,
     binding: IoBinding,
 }
 
@@ -50,7 +50,7 @@ impl Buckets {
         Ok(Buckets { memory, kept: Vec::new() })
     }
 
-    /// Runs one batch; the first `candidates` scores of each output. `inputs` are in the session's
+    /// Runs one batch; the values of the first `candidates` of each output. `inputs` are in the session's
     /// order.
     pub(crate) fn run(
         &mut self,
@@ -58,7 +58,7 @@ impl Buckets {
         inputs: &[Rows<'_>],
         candidates: usize,
         outputs: &[usize],
-        names: &[String],
+        outlets: &[Outlet],
     ) -> Result<Vec<Vec<f32>>, ort::Error> {
         let rows: Vec<usize> = inputs.iter().map(|input| bucket(input.count())).collect();
         let fits = |bound: &Bound| bound.rows == rows && bound.outputs == outputs;
@@ -76,7 +76,7 @@ impl Buckets {
                     rows,
                     bucket(candidates),
                     outputs,
-                    names,
+                    outlets,
                 )?);
                 self.kept.len() - 1
             }
@@ -93,7 +93,7 @@ impl Bound {
         rows: Vec<usize>,
         candidates: usize,
         outputs: &[usize],
-        names: &[String],
+        outlets: &[Outlet],
     ) -> Result<Bound, ort::Error> {
         let mut binding = session.create_binding()?;
         let buffer = |(input, rows): (&Rows<'_>, &usize)| -> Result<Buffer, ort::Error> {
@@ -106,9 +106,10 @@ impl Bound {
         let inputs = inputs.iter().zip(&rows).map(buffer).collect::<Result<_, _>>()?;
         let mut scores = Vec::new();
         for output in outputs {
-            let mut column = Tensor::new(allocator, [candidates])?;
-            binding.bind_output(&names[*output], &mut column)?;
-            scores.push(column);
+            let outlet = &outlets[*output];
+            let mut values = Tensor::new(allocator, outlet.dims(candidates))?;
+            binding.bind_output(&outlet.name, &mut values)?;
+            scores.push((values, outlet.width()));
         }
         Ok(Bound { rows, outputs: outputs.to_vec(), inputs, scores, binding })
     }
@@ -135,7 +136,8 @@ impl Bound {
         }
         session.run_binding(&self.binding)?;
         self.binding.synchronize_outputs()?;
-        Ok(self.scores.iter().map(|column| column.extract_tensor().1[..candidates].to_vec()).collect())
+        let scores = self.scores.iter();
+        Ok(scores.map(|(values, width)| values.extract_tensor().1[..candidates * width].to_vec()).collect())
     }
 }
 

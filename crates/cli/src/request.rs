@@ -63,6 +63,9 @@ pub(crate) struct Args {
     /// Priority, 0 to 9: the higher goes first in the queue
     #[arg(long, value_name = "N", default_value_t = 0)]
     priority: u32,
+    /// Show how the model weighed its experts for each candidate
+    #[arg(long)]
+    explain_gates: bool,
     /// Seconds to wait for the answer
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
     timeout: f64,
@@ -105,6 +108,7 @@ pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<()> {
     request.outputs.clone_from(&args.outputs);
     request.top_k = args.top_k;
     request.priority = args.priority;
+    request.explain_gates = args.explain_gates;
     request.formula.clone_from(&args.formula);
     request.formula_name.clone_from(&args.formula_name);
     request.top_k_by.clone_from(&args.top_k_by);
@@ -202,6 +206,17 @@ fn as_json(reply: &api::ScoreResponse) -> Value {
     if !reply.fused.is_empty() {
         value["fused"] = json!(reply.fused);
     }
+    if !reply.gates.is_empty() {
+        let gate = |gate: &api::GateWeights| {
+            json!({
+                "gate": gate.gate,
+                "tasks": gate.tasks,
+                "experts": gate.experts,
+                "weights": weight_rows(gate).collect::<Vec<_>>(),
+            })
+        };
+        value["gates"] = reply.gates.iter().map(gate).collect();
+    }
     if let Some(timings) = &reply.timings {
         value["timings_us"] = json!({
             "encode": timings.encode_us,
@@ -214,6 +229,28 @@ fn as_json(reply: &api::ScoreResponse) -> Value {
     value
 }
 
+/// A gate's weights, candidate by candidate.
+fn weight_rows(gate: &api::GateWeights) -> impl Iterator<Item = &[f32]> {
+    gate.weights.chunks(gate.experts.len().max(1))
+}
+
+/// The place in the request of a returned row.
+fn place(reply: &api::ScoreResponse, row: usize) -> usize {
+    reply.candidates.get(row).map_or(row, |place| *place as usize)
+}
+
+fn gate_table(reply: &api::ScoreResponse, gate: &api::GateWeights) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(std::iter::once("candidate").chain(gate.experts.iter().map(String::as_str)));
+    for (row, weights) in weight_rows(gate).enumerate() {
+        let weights = weights.iter().map(|weight| format!("{weight:.4}"));
+        table.add_row(std::iter::once(place(reply, row).to_string()).chain(weights));
+    }
+    table.column_iter_mut().for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    format!("{} ({})\n\n{table}\n\n", gate.gate, gate.tasks.join(", "))
+}
+
 fn as_table(reply: &api::ScoreResponse) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -222,16 +259,17 @@ fn as_table(reply: &api::ScoreResponse) -> String {
     table.set_header(std::iter::once("candidate").chain(names).chain(fused));
     let rows = reply.outputs.first().map_or(0, |output| output.scores.len());
     for row in 0..rows {
-        let candidate = reply.candidates.get(row).map_or(row, |place| *place as usize);
+        let candidate = place(reply, row);
         let scores = reply.outputs.iter().map(|output| output.scores.get(row));
         let scores = scores.map(|score| score.map_or_else(String::new, |score| format!("{score:.6}")));
         let fused = reply.fused.get(row).map(|fused| format!("{fused:.6}"));
         table.add_row(std::iter::once(candidate.to_string()).chain(scores).chain(fused));
     }
     table.column_iter_mut().for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    let gates: String = reply.gates.iter().map(|gate| gate_table(reply, gate)).collect();
     let timings = reply.timings.unwrap_or_default();
     format!(
-        "{} version {}, request '{}'\n\n{table}\n\nencode {} us, queue {} us, infer {} us, total {} us",
+        "{} version {}, request '{}'\n\n{table}\n\n{gates}encode {} us, queue {} us, infer {} us, total {} us",
         reply.model,
         reply.version,
         reply.request_id,

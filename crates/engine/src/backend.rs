@@ -10,9 +10,10 @@ use crate::Bundle;
 pub trait Backend: Send {
     /// Scores every candidate of `batch`.
     ///
-    /// `outputs` are positions in the manifest's output list, each at most once; what is not
-    /// listed need not be computed. The result holds one vector for each of them, in that order,
-    /// with `batch.candidates` probabilities.
+    /// `outputs` are positions in the manifest's output list, each at most once; those beyond it
+    /// go on through its list of gates. What is not listed need not be computed. The result holds
+    /// one vector for each of them, in that order: `batch.candidates` probabilities, or of a gate
+    /// as many rows of one weight an expert.
     ///
     /// # Errors
     /// When the batch does not fit the graph, or the runtime fails. The backend stays usable.

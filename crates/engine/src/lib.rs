@@ -48,5 +48,7 @@ pub use golden::{GOLDEN_TOLERANCE, GoldenError, GoldenReport};
 pub use observer::{BatchEvent, NoObserver, Observer};
 pub use registry::{ModelState, ModelStatus, Registry, RegistryError, Rollback};
 pub use scheduler::{HIGHEST_PRIORITY, PRIORITY_LEAD};
-pub use score::{Features, ModelVersion, ScoreError, ScoreJob, ScoreReply, Timings, VersionChoice};
+pub use score::{
+    Features, GateWeights, ModelVersion, ScoreError, ScoreJob, ScoreReply, Timings, VersionChoice,
+};
 pub use settings::{EngineSettings, RegistrySettings, SettingsError, VersionPolicy};

@@ -7,6 +7,7 @@ use std::{
 };
 
 use gatefold_features::{EncodeError, FeatureBatch, RawBatch};
+use gatefold_schema::GateOutput;
 
 use crate::BackendError;
 
@@ -48,6 +49,8 @@ pub struct ScoreJob<'a> {
     pub features: Features<'a>,
     /// Outputs wanted, in the order wanted; empty means all.
     pub outputs: &'a [String],
+    /// Whether the weights of the gates are wanted through which these outputs are predicted.
+    pub gates: bool,
     /// When the caller stops waiting: the job is dropped before compute once this has passed.
     pub deadline: Option<Instant>,
     /// 0 to [`HIGHEST_PRIORITY`](crate::HIGHEST_PRIORITY), which goes before the lower ones in the
@@ -76,8 +79,19 @@ pub struct ScoreReply {
     pub outputs: Vec<String>,
     /// One vector an output, one probability a candidate.
     pub scores: Vec<Vec<f32>>,
+    /// The gates, where they were asked for.
+    pub gates: Vec<GateWeights>,
     /// Where the time went.
     pub timings: Timings,
+}
+
+/// How a gate weighs its experts for each candidate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GateWeights {
+    /// The gate, the tasks predicted through it, and its experts.
+    pub gate: GateOutput,
+    /// One row a candidate of one weight an expert, which sum to 1.
+    pub weights: Vec<f32>,
 }
 
 /// Time spent on one job.
@@ -141,6 +155,15 @@ pub enum ScoreError {
     RepeatedOutput {
         /// The output.
         output: String,
+    },
+    /// Gate weights of a model that gives none.
+    #[error(
+        "model '{model}' gives no gate weights: it has no experts, or was published before they were exported; \
+         ask without them, or publish it again"
+    )]
+    NoGates {
+        /// The model.
+        model: ModelVersion,
     },
     /// Nothing to score.
     #[error("the request has no candidates; send at least one")]
@@ -224,6 +247,7 @@ impl ScoreError {
             ScoreError::UnknownVersion { .. } => "unknown_version",
             ScoreError::UnknownLabel { .. } => "unknown_label",
             ScoreError::UnknownOutput { .. } | ScoreError::RepeatedOutput { .. } => "bad_output",
+            ScoreError::NoGates { .. } => "no_gates",
             ScoreError::NoCandidates => "no_candidates",
             ScoreError::TooManyCandidates { .. } => "too_many_candidates",
             ScoreError::Overloaded { .. } => "overloaded",

@@ -1,7 +1,7 @@
 //! A model small enough to work out by hand, and a backend whose runs a test can hold and watch.
 //!
 //! `ctr = age / 1000 + price / 1000`, `cvr = price / 100`, `ctcvr = ctr · cvr`, where `age` is a
-//! user feature and `price` an item feature.
+//! user feature and `price` an item feature. Its gates have two experts and three.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use std::{
 
 use gatefold_features::{FeatureBatch, FeatureColumn};
 use gatefold_schema::{
-    BundleManifest, Derived, Encoder, EncoderSet, EncoderState, Feature, FittedFeature, Golden,
+    BundleManifest, Derived, Encoder, EncoderSet, EncoderState, Feature, FittedFeature, GateOutput, Golden,
     GoldenRequest, GraphFile, GraphInput, JsonRequest, Kind, Loss, Pooling, Side, Task, ValueType,
     Vocabulary, VocabularyValues, manifest::BUNDLE_FORMAT, task,
 };
@@ -68,6 +68,12 @@ pub(crate) fn expected(age: f32, price: f32) -> [f32; 3] {
     [ctr, cvr, ctr * cvr]
 }
 
+/// What its gates `gate.ctr` and `gate.cvr` give for one candidate.
+pub(crate) fn gate_weights(price: f32) -> [Vec<f32>; 2] {
+    let first = price / 8.0;
+    [vec![first, 1.0 - first], vec![first, 0.5, 0.5 - first]]
+}
+
 pub(crate) fn json_request(age: f32, prices: &[f32]) -> JsonRequest {
     JsonRequest {
         request_id: "test".into(),
@@ -100,6 +106,11 @@ pub(crate) fn manifest() -> BundleManifest {
     let tasks = vec![task("ctr", None), task("cvr", Some("ctr"))];
     let product = vec!["ctr".into(), "cvr".into()];
     let derived = vec![Derived { name: "ctcvr".into(), product, label: "label_cvr".into() }];
+    let gate = |name: &str, task: &str, experts: usize| GateOutput {
+        name: name.into(),
+        tasks: vec![task.into()],
+        experts: (0..experts).map(|expert| format!("expert.{task}.{expert}")).collect(),
+    };
     let set = encoders();
     let graph = |file: &str, once: bool| GraphFile {
         file: file.into(),
@@ -130,6 +141,7 @@ pub(crate) fn manifest() -> BundleManifest {
         metrics: BTreeMap::new(),
         calibrations: Vec::new(),
         gates: None,
+        gate_outputs: vec![gate("gate.ctr", "ctr", 2), gate("gate.cvr", "cvr", 3)],
         provenance: BTreeMap::new(),
         files: BTreeMap::new(),
     }
@@ -244,8 +256,10 @@ impl Backend for TestBackend {
         let score = |candidate: usize, output: usize| {
             expected(ages[batch.request_of[candidate] as usize], prices[candidate])[output] + self.offset
         };
-        let column =
-            |output: &usize| (0..batch.candidates).map(|candidate| score(candidate, *output)).collect();
+        let column = |output: &usize| match *output {
+            gate @ 3.. => prices.iter().flat_map(|price| gate_weights(*price)[gate - 3].clone()).collect(),
+            output => (0..batch.candidates).map(|candidate| score(candidate, output)).collect(),
+        };
         Ok(outputs.iter().map(column).collect())
     }
 }

@@ -130,8 +130,11 @@ fn run_batch(
             (&joined, union(several))
         }
     };
+    let manifest = instance.bundle.manifest();
+    let widths: Vec<usize> =
+        outputs.iter().map(|output| manifest.output_width(*output).unwrap_or(1)).collect();
     let begun = Instant::now();
-    let result = backend.run(batch, &outputs).and_then(|scores| checked(scores, batch, &outputs));
+    let result = backend.run(batch, &outputs).and_then(|scores| checked(scores, batch, &widths));
     let infer = begun.elapsed();
     shared.observer.batch(&BatchEvent {
         model: &instance.model,
@@ -140,7 +143,7 @@ fn run_batch(
         infer,
         ok: result.is_ok(),
     });
-    Ok(split(entries, result?, &outputs, batch.candidates, started, infer))
+    Ok(split(entries, result?, &outputs, &widths, batch.candidates, started, infer))
 }
 
 /// The entries' candidates, one after the other.
@@ -160,12 +163,15 @@ fn union(entries: &[Entry]) -> Vec<usize> {
     outputs
 }
 
+/// What the backend gave, if it is finite and of each output `widths` values a candidate.
 fn checked(
     scores: Vec<Vec<f32>>,
     batch: &FeatureBatch,
-    outputs: &[usize],
+    widths: &[usize],
 ) -> Result<Vec<Vec<f32>>, BackendError> {
-    let whole = scores.len() == outputs.len() && scores.iter().all(|column| column.len() == batch.candidates);
+    let mut sized = scores.iter().zip(widths);
+    let whole =
+        scores.len() == widths.len() && sized.all(|(values, width)| values.len() == batch.candidates * width);
     if !whole {
         return Err(BackendError::Run("the backend gave another number of scores than asked for".into()));
     }
@@ -181,6 +187,7 @@ fn split(
     entries: &[Entry],
     mut scores: Vec<Vec<f32>>,
     outputs: &[usize],
+    widths: &[usize],
     batch_rows: usize,
     started: Instant,
     infer: Duration,
@@ -203,7 +210,11 @@ fn split(
             let rows = first..first + entry.batch.candidates;
             first = rows.end;
             let columns = entry.outputs.iter().filter_map(|output| outputs.binary_search(output).ok());
-            scored(entry, columns.map(|column| scores[column][rows.clone()].to_vec()).collect())
+            let part = |column: usize| {
+                let width = widths[column];
+                scores[column][rows.start * width..rows.end * width].to_vec()
+            };
+            scored(entry, columns.map(part).collect())
         })
         .collect()
 }

@@ -1,12 +1,24 @@
 //! Experts and the gates that mix them.
 
 use gatefold_graph::{NodeId, Op};
+use gatefold_schema::{GateOutput, Task};
 
 use crate::{NnError, net::Net};
 
 /// One expert of a model.
 pub(crate) struct Expert {
     name: String,
+    value: NodeId,
+}
+
+/// What a gate makes of experts.
+pub(crate) struct Mixture {
+    gate: String,
+    /// The gate's softmax.
+    weights: NodeId,
+    /// The experts, as indices into those of the model.
+    experts: Vec<usize>,
+    /// Their weighted sum.
     value: NodeId,
 }
 
@@ -36,17 +48,36 @@ impl Net<'_> {
         let weights = self.apply(Op::Softmax, &[logits])?;
         let mut operands = vec![weights];
         operands.extend(experts.iter().map(|expert| self.experts[*expert].value));
-        self.gates.push((gate, weights, experts.to_vec()));
-        self.apply(Op::Mix, &operands)
+        let value = self.apply(Op::Mix, &operands)?;
+        self.mixtures.push(Mixture { gate, weights, experts: experts.to_vec(), value });
+        Ok(value)
+    }
+
+    /// Names as outputs the gates whose mixtures the towers of `tasks` read.
+    pub(crate) fn name_tower_gates(&mut self, tasks: &[Task]) -> Vec<GateOutput> {
+        let mut outputs = Vec::new();
+        for mixture in &self.mixtures {
+            let readers = tasks.iter().zip(&self.tower_inputs).filter(|(_, input)| **input == mixture.value);
+            let tasks: Vec<String> = readers.map(|(task, _)| task.name.clone()).collect();
+            if !tasks.is_empty() {
+                self.graph.output(&mixture.gate, mixture.weights);
+                let experts = self.expert_names(mixture);
+                outputs.push(GateOutput { name: mixture.gate.clone(), tasks, experts });
+            }
+        }
+        outputs
+    }
+
+    fn expert_names(&self, mixture: &Mixture) -> Vec<String> {
+        mixture.experts.iter().map(|expert| self.experts[*expert].name.clone()).collect()
     }
 
     /// Names every gate and expert as an output, and says what belongs together.
     pub(crate) fn name_gates(&mut self) -> Vec<Gate> {
-        let mut gates = Vec::with_capacity(self.gates.len());
-        for (name, weights, experts) in &self.gates {
-            self.graph.output(name, *weights);
-            let experts = experts.iter().map(|expert| self.experts[*expert].name.clone()).collect();
-            gates.push(Gate { name: name.clone(), experts });
+        let mut gates = Vec::with_capacity(self.mixtures.len());
+        for mixture in &self.mixtures {
+            self.graph.output(&mixture.gate, mixture.weights);
+            gates.push(Gate { name: mixture.gate.clone(), experts: self.expert_names(mixture) });
         }
         for expert in &self.experts {
             self.graph.output(&expert.name, expert.value);

@@ -49,7 +49,7 @@ mod statistics;
 use std::collections::BTreeMap;
 
 use gatefold_graph::{Graph, GraphError, NodeId, Op};
-use gatefold_schema::{Calibrator, ConfigError, Derived, FittedFeature, ModelConfig, Task};
+use gatefold_schema::{Calibrator, ConfigError, Derived, FittedFeature, GateOutput, ModelConfig, Task};
 
 pub use experts::Gate;
 use models::Head;
@@ -161,6 +161,24 @@ pub fn calibrated(
     calibrators: &BTreeMap<String, Calibrator>,
 ) -> Result<Graph, NnError> {
     build(features, tasks, derived, model, false, calibrators).map(|(net, _)| net.graph)
+}
+
+/// The graph of [`calibrated`] that is served with its explanation: after the other outputs come
+/// the gates through which the tasks are predicted, `f32 [experts]` a candidate; none where the
+/// model has no experts. Of several levels only the last is one that towers read.
+///
+/// # Errors
+/// As [`calibrated`].
+pub fn explained(
+    features: &[FittedFeature],
+    tasks: &[Task],
+    derived: &[Derived],
+    model: &ModelConfig,
+    calibrators: &BTreeMap<String, Calibrator>,
+) -> Result<(Graph, Vec<GateOutput>), NnError> {
+    let (mut net, _) = build(features, tasks, derived, model, false, calibrators)?;
+    let gates = net.name_tower_gates(tasks);
+    Ok((net.graph, gates))
 }
 
 /// The graph of [`forward`] in which every gate and every expert is an output too, for looking

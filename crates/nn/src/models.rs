@@ -61,6 +61,7 @@ pub(crate) fn heads(net: &mut Net, tasks: &[Task]) -> Result<Vec<Head>, NnError>
 impl Head {
     /// Puts a task's tower of the configured widths on each of the values, one a task.
     fn towers(net: &mut Net, tasks: &[Task], values: &[NodeId]) -> Result<Vec<Self>, NnError> {
+        net.tower_inputs = values.to_vec();
         let mut heads = Vec::with_capacity(tasks.len());
         for (index, (task, value)) in tasks.iter().zip(values).enumerate() {
             let number = net.tower(&task.name, *value, &net.model.tower)?;

@@ -7,7 +7,7 @@ use gatefold_schema::{Activation, FittedFeature, ModelConfig, Normalization};
 
 use crate::{
     DROPOUT_SEED, NnError,
-    experts::Expert,
+    experts::{Expert, Mixture},
     inputs,
     statistics::{BATCH_MEAN, BATCH_VARIANCE, RUNNING_MEAN, RUNNING_VARIANCE},
 };
@@ -35,8 +35,10 @@ pub(crate) struct Net<'a> {
     pub(crate) parameters: BTreeMap<String, NodeId>,
     /// The experts so far.
     pub(crate) experts: Vec<Expert>,
-    /// The gates so far: name, softmax, and the experts it weighs, as indices into `experts`.
-    pub(crate) gates: Vec<(String, NodeId, Vec<usize>)>,
+    /// The mixtures so far.
+    pub(crate) mixtures: Vec<Mixture>,
+    /// What the tower of each task reads, where the towers stand on values of the same kind.
+    pub(crate) tower_inputs: Vec<NodeId>,
     /// What the loss has beside the tasks' losses.
     pub(crate) penalties: Vec<Penalty>,
 }
@@ -74,7 +76,8 @@ impl<'a> Net<'a> {
             dropouts: 0,
             parameters: BTreeMap::new(),
             experts: Vec::new(),
-            gates: Vec::new(),
+            mixtures: Vec::new(),
+            tower_inputs: Vec::new(),
             penalties: Vec::new(),
         })
     }

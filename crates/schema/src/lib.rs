@@ -36,8 +36,8 @@ pub use feature::{
 pub use gates::{CapturedExpert, ExpertWeight, GateFigures, GateReport, LayerFigures};
 pub use import_map::{GoldenConfig, ImportMap, MappedFeature, MappedTask};
 pub use manifest::{
-    BundleManifest, FileEntry, Golden, GoldenRequest, GraphFile, GraphInput, MODEL_NAME_RULE, OutputInfo,
-    SampleManifest, ShardInfo, SplitInfo, is_model_name,
+    BundleManifest, FileEntry, GateOutput, Golden, GoldenRequest, GraphFile, GraphInput, MODEL_NAME_RULE,
+    OutputInfo, SampleManifest, ShardInfo, SplitInfo, is_model_name,
 };
 pub use recipe::{
     Activation, BalanceConfig, EventLogs, JOINT, ModelConfig, ModelKind, Normalization, OptimizerConfig,

@@ -118,10 +118,25 @@ pub struct BundleManifest {
     /// How its gates use their experts, and its dead units, where the trainer has looked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gates: Option<GateReport>,
+    /// The gates whose weights the graphs give beside the outputs; none where there are no experts,
+    /// and in bundles from before gates were exported.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gate_outputs: Vec<GateOutput>,
     /// Where the bundle comes from: recipe, seed, sample fingerprint, program version.
     pub provenance: BTreeMap<String, String>,
     /// Every other file of the bundle.
     pub files: BTreeMap<String, FileEntry>,
+}
+
+impl BundleManifest {
+    /// Values a candidate of the graph output at `position`: the outputs come first, one value each,
+    /// then the gates, one value an expert. `None` beyond them.
+    pub fn output_width(&self, position: usize) -> Option<usize> {
+        match position.checked_sub(self.outputs.len()) {
+            None => Some(1),
+            Some(gate) => self.gate_outputs.get(gate).map(|gate| gate.experts.len()),
+        }
+    }
 }
 
 /// Size and hash of a file.
@@ -144,6 +159,19 @@ pub struct OutputInfo {
     pub label: String,
     /// The rows it is a probability over, such as `all impressions` or `clicked impressions`.
     pub space: String,
+}
+
+/// A gate whose weights are an output of the graphs, to explain scores by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GateOutput {
+    /// Name of the gate and of the graph output: one weight an expert, which sum to 1, a candidate.
+    /// `gate.<task>`, or `gate.shared` where all tasks have one; after `level.<l>.` in PLE.
+    pub name: String,
+    /// The tasks whose towers read what it mixes.
+    pub tasks: Vec<String>,
+    /// The experts, column by column.
+    pub experts: Vec<String>,
 }
 
 /// One ONNX file and its inputs.

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use gatefold_engine::{HIGHEST_PRIORITY, ModelInfo, ScoreReply, VersionChoice};
+use gatefold_engine::{GateWeights, HIGHEST_PRIORITY, ModelInfo, ScoreReply, VersionChoice};
 use gatefold_features::{RawBatch, RawColumn, RawValues};
 use gatefold_proto::ranking::v1 as wire;
 use gatefold_schema::{Kind, OutputInfo, Side, ValueType};
@@ -391,12 +391,14 @@ pub fn response(
             },
         })
         .collect();
+    let gates = reply.gates.into_iter().map(|weights| gate_weights(weights, rows.as_deref())).collect();
     let fused = match (fused, &rows) {
         (Some(fused), Some(rows)) => rows.iter().map(|&row| fused[row as usize]).collect(),
         (fused, _) => fused.unwrap_or_default(),
     };
     Ok(wire::ScoreResponse {
         fused,
+        gates,
         model: reply.model.name.to_string(),
         version: reply.model.version,
         labels: reply.labels,
@@ -412,6 +414,18 @@ pub fn response(
             batch_candidates: reply.timings.batch_rows as u64,
         }),
     })
+}
+
+/// A gate's weights of all candidates, or of those in `rows`.
+fn gate_weights(GateWeights { gate, weights }: GateWeights, rows: Option<&[u32]>) -> wire::GateWeights {
+    let width = gate.experts.len();
+    let weights = match rows {
+        None => weights,
+        Some(rows) => {
+            rows.iter().flat_map(|&row| &weights[row as usize * width..][..width]).copied().collect()
+        }
+    };
+    wire::GateWeights { gate: gate.name, tasks: gate.tasks, experts: gate.experts, weights }
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -78,6 +78,8 @@ pub(crate) struct Question<'a> {
     pub(crate) batch: RawBatch<'a>,
     /// Outputs to compute; empty means all.
     pub(crate) outputs: Vec<String>,
+    /// Whether gate weights are to be computed, too.
+    pub(crate) gates: bool,
     /// When the message says the caller stops waiting, beside the deadline of the call.
     pub(crate) deadline: Option<Instant>,
     /// As in [`ScoreJob`].
@@ -149,6 +151,7 @@ impl Scorer {
             version,
             features: Features::Raw(&question.batch),
             outputs: &question.outputs,
+            gates: question.gates,
             deadline: deadline.map(|deadline| deadline.0).into_iter().chain(question.deadline).min(),
             priority: question.priority,
         };

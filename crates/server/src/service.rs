@@ -82,7 +82,8 @@ impl Call for Asked {
             selection.fuse(fusion);
         }
         let outputs = std::mem::take(&mut selection.compute);
-        Ok((Question { batch, outputs, deadline: None, priority }, selection))
+        let gates = request.explain_gates;
+        Ok((Question { batch, outputs, gates, deadline: None, priority }, selection))
     }
 
     fn fused(selection: &Selection, reply: &ScoreReply) -> Result<Option<Vec<f64>>, FieldError> {

@@ -32,6 +32,7 @@ impl Refusal {
                 | ScoreError::UnknownLabel { .. } => Code::NotFound,
                 ScoreError::UnknownOutput { .. }
                 | ScoreError::RepeatedOutput { .. }
+                | ScoreError::NoGates { .. }
                 | ScoreError::NoCandidates
                 | ScoreError::TooManyCandidates { .. }
                 | ScoreError::Encode(_) => Code::InvalidArgument,
@@ -57,6 +58,7 @@ impl Refusal {
                 | ScoreError::UnknownLabel { .. } => Rejection::UnknownModel,
                 ScoreError::UnknownOutput { .. }
                 | ScoreError::RepeatedOutput { .. }
+                | ScoreError::NoGates { .. }
                 | ScoreError::NoCandidates
                 | ScoreError::Encode(_) => Rejection::BadInput,
                 ScoreError::TooManyCandidates { .. } => Rejection::Limit,

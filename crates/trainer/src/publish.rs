@@ -11,8 +11,8 @@ use gatefold_engine::{BackendLoader, Bundle, BundleWriter, GOLDEN_TOLERANCE, Gra
 use gatefold_features::{Encoder, FeatureBatch, RawBatch, Strictness};
 use gatefold_onnx::{ExportOptions, ExternalWeights, export, fold};
 use gatefold_schema::{
-    BundleManifest, FittedFeature, Golden, GoldenRequest, GraphFile, GraphInput, Level, REQUEST_OF, Recipe,
-    task,
+    BundleManifest, FittedFeature, GateOutput, Golden, GoldenRequest, GraphFile, GraphInput, Level,
+    REQUEST_OF, Recipe, task,
 };
 
 use crate::{
@@ -62,8 +62,12 @@ pub fn publish(
 ) -> Result<Published, TrainError> {
     let failed = |source| TrainError::Bundle { path: model_folder.to_owned(), source };
     let calibrators = calibration::calibrators(&trained.calibrations);
-    let mut forward = Forward::calibrated(recipe, &data.encoders, &calibrators, 1)?;
-    let golden = golden_requests(data, trained, &mut forward)?;
+    let Recipe { tasks, derived, model, .. } = recipe;
+    let (graph, gates) =
+        gatefold_nn::explained(&data.encoders.features, tasks, derived, model, &calibrators)?;
+    let targets = graph.outputs().iter().map(|(_, node)| *node).collect();
+    let mut forward = Forward::with_targets(graph, targets, recipe, &data.encoders, 1)?;
+    let golden = golden_requests(data, trained, &mut forward, tasks.len() + derived.len())?;
 
     let folded = fold(forward.graph(), &|name| trained.parameters.by_name(name))?;
     let user_once = levels::user_once(&data.encoders, &folded.graph)?;
@@ -88,7 +92,7 @@ pub fn publish(
     writer.write_golden(&golden).map_err(failed)?;
 
     let mut refusal = None;
-    let manifest = manifest(recipe, data, trained, user_once.is_some());
+    let manifest = manifest(recipe, data, trained, gates, user_once.is_some());
     let published = writer.publish(manifest, |bundle| {
         compare_graphs(bundle, data, trained, &mut forward, loader, progress).map_err(|error| {
             let text = error.to_string();
@@ -106,11 +110,13 @@ pub fn publish(
     }
 }
 
-/// The example requests with the scores that the trainer gives them.
+/// The example requests with the scores that the trainer gives them: the first `outputs` of what
+/// `forward` computes.
 fn golden_requests(
     data: &TrainingData,
     trained: &Trained,
     forward: &mut Forward,
+    outputs: usize,
 ) -> Result<Golden, TrainError> {
     if data.examples.is_empty() {
         return Err(TrainError::NoExamples);
@@ -123,12 +129,13 @@ fn golden_requests(
             .map_err(|source| TrainError::Example { request: example.request_id.clone(), source })?;
         let scores = forward.score(&trained.parameters, &batch)?;
         let names = forward.output_names().map(str::to_owned);
-        requests.push(GoldenRequest { request: example.clone(), scores: names.zip(scores).collect() });
+        let scores = names.zip(scores).take(outputs).collect();
+        requests.push(GoldenRequest { request: example.clone(), scores });
     }
     Ok(Golden { requests })
 }
 
-/// Runs both graphs of a written bundle and compares their scores with the trainer's.
+/// Runs both graphs of a written bundle and compares their scores and gate weights with the trainer's.
 fn compare_graphs(
     bundle: &Bundle,
     data: &TrainingData,
@@ -152,14 +159,15 @@ fn compare_graphs(
         let exported = backend.run(&batch, &outputs)?;
         let mut largest_difference = golden.largest_difference;
         for ((output, exported), native) in forward.output_names().zip(&exported).zip(&native) {
-            for (row, (exported, native)) in exported.iter().zip(native).enumerate() {
+            let width = native.len() / rows.max(1);
+            for (place, (exported, native)) in exported.iter().zip(native).enumerate() {
                 let difference = (exported - native).abs();
                 // Written so that a NaN fails.
                 if !(difference <= GOLDEN_TOLERANCE) {
                     return Err(TrainError::Parity {
                         form: name,
                         output: output.to_owned(),
-                        row,
+                        row: place / width.max(1),
                         exported: *exported,
                         native: *native,
                     });
@@ -173,7 +181,13 @@ fn compare_graphs(
 }
 
 /// The manifest, without what the writer fills in.
-fn manifest(recipe: &Recipe, data: &TrainingData, trained: &Trained, has_user_once: bool) -> BundleManifest {
+fn manifest(
+    recipe: &Recipe,
+    data: &TrainingData,
+    trained: &Trained,
+    gate_outputs: Vec<GateOutput>,
+    has_user_once: bool,
+) -> BundleManifest {
     let inputs = |user_once: bool| {
         let input = |fitted: &FittedFeature| GraphInput {
             name: fitted.feature.name.clone(),
@@ -211,6 +225,7 @@ fn manifest(recipe: &Recipe, data: &TrainingData, trained: &Trained, has_user_on
         metrics: trained.evaluation.by_name(),
         calibrations: trained.calibrations.clone(),
         gates: trained.gates.clone(),
+        gate_outputs,
         provenance: provenance
             .into_iter()
             .chain(warm_start)

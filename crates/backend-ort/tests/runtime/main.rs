@@ -245,6 +245,7 @@ fn the_engine_joins_requests_into_batches_and_each_gets_its_own_scores() {
                         version: VersionChoice::Current,
                         features,
                         outputs: &[],
+                        gates: false,
                         deadline: None,
                         priority: 0,
                     };
@@ -304,6 +305,7 @@ fn a_deadline_that_has_passed_runs_nothing() {
         version: VersionChoice::Version(1),
         features,
         outputs: &[],
+        gates: false,
         deadline,
         priority: 0,
     };

@@ -284,6 +284,7 @@ fn manifest() -> BundleManifest {
         metrics: BTreeMap::new(),
         calibrations: Vec::new(),
         gates: None,
+        gate_outputs: Vec::new(),
         provenance: BTreeMap::new(),
         files: BTreeMap::new(),
     }

@@ -159,6 +159,7 @@ fn manifest(map: &ImportMap, encoder: &Encoder, model: &ForeignModel, has_user_o
         metrics: BTreeMap::new(),
         calibrations: Vec::new(),
         gates: None,
+        gate_outputs: Vec::new(),
         provenance: provenance.map(|(key, value)| (key.to_owned(), value)).into(),
         files: BTreeMap::new(),
     }

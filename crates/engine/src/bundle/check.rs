@@ -38,6 +38,7 @@ pub(super) fn manifest(folder: &Path, manifest: &BundleManifest) -> Result<(), B
             names(&expected).join(", ")
         ));
     }
+    gates(&path, manifest)?;
     graph(&path, manifest, &manifest.plain)?;
     if let Some(input) = manifest.plain.inputs.iter().find(|input| input.level == Level::Request) {
         return fail(format!(
@@ -66,6 +67,26 @@ pub(super) fn manifest(folder: &Path, manifest: &BundleManifest) -> Result<(), B
         }
     }
     needs_file(&path, manifest, GOLDEN_FILE)
+}
+
+fn gates(path: &Path, manifest: &BundleManifest) -> Result<(), BundleError> {
+    let mut names: BTreeSet<&String> = manifest.outputs.iter().map(|output| &output.name).collect();
+    for gate in &manifest.gate_outputs {
+        let fail =
+            |reason: String| Err(BundleError::invalid(path, format!("gate output '{}' {reason}", gate.name)));
+        if !names.insert(&gate.name) {
+            return fail("has the name of another output".into());
+        }
+        if gate.experts.is_empty() {
+            return fail("lists no experts".into());
+        }
+        if let Some(unknown) =
+            gate.tasks.iter().find(|name| !manifest.tasks.iter().any(|task| task.name == **name))
+        {
+            return fail(format!("is of '{unknown}', which is no task of the model"));
+        }
+    }
+    Ok(())
 }
 
 fn graph(path: &Path, manifest: &BundleManifest, graph: &GraphFile) -> Result<(), BundleError> {

@@ -156,6 +156,18 @@ fn parts_that_contradict_each_other_are_refused() {
         &["names no request_of"],
     );
     refuse(|path| edit(path, |manifest| drop(manifest.outputs.pop())), &["outputs are [ctr, cvr]"]);
+    refuse(
+        |path| edit(path, |manifest| manifest.gate_outputs[1].name = "ctr".into()),
+        &["gate output 'ctr' has the name of another output"],
+    );
+    refuse(
+        |path| edit(path, |manifest| manifest.gate_outputs[0].experts.clear()),
+        &["gate output 'gate.ctr' lists no experts"],
+    );
+    refuse(
+        |path| edit(path, |manifest| manifest.gate_outputs[0].tasks[0] = "ctcvr".into()),
+        &["gate output 'gate.ctr' is of 'ctcvr', which is no task of the model"],
+    );
     refuse(|path| edit(path, |manifest| manifest.vocabularies.clear()), &["'country' needs the vocabulary"]);
     refuse(
         |path| edit(path, |manifest| manifest.fingerprint = "00".into()),

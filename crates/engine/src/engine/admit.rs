@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{Served, Shared};
 use crate::{
-    Bundle, Features, HIGHEST_PRIORITY, ModelVersion, ScoreError, ScoreJob, ScoreReply, Timings,
+    Bundle, Features, GateWeights, HIGHEST_PRIORITY, ModelVersion, ScoreError, ScoreJob, ScoreReply, Timings,
     scheduler::{Demand, Entry, Refused, Scored, Ticket, Unqueued},
 };
 
@@ -20,7 +20,7 @@ pub(super) async fn score(
     shared: &Arc<Shared>,
     job: ScoreJob<'_>,
 ) -> Result<(ScoreReply, usize), (String, ScoreError)> {
-    let ScoreJob { model, version, mut features, outputs, deadline, priority } = job;
+    let ScoreJob { model, version, mut features, outputs, gates, deadline, priority } = job;
     let priority = priority.min(HIGHEST_PRIORITY);
     let mut retired = None;
     loop {
@@ -34,7 +34,11 @@ pub(super) async fn score(
             Features::Raw(raw) => Some(*raw),
             Features::Encoded(_) => None,
         };
-        let selected = select(&served, outputs).map_err(named)?;
+        let mut selected = select(&served, outputs).map_err(named)?;
+        if gates {
+            let gates = gates_of(&served, &selected).map_err(named)?;
+            selected.extend(gates);
+        }
         let (batch, room, encode) = admit(shared, &served, features, deadline, priority).map_err(named)?;
         let candidates = batch.candidates;
         match queue(room, &served, batch, selected.clone()).await.map_err(named)? {
@@ -70,6 +74,23 @@ fn select(served: &Served, names: &[String]) -> Result<Vec<usize>, ScoreError> {
         selected.push(index);
     }
     Ok(selected)
+}
+
+/// Positions, after those of all outputs, of the gates through which the `selected` outputs are
+/// predicted: those of their tasks, or of the tasks that a derived output multiplies.
+fn gates_of(served: &Served, selected: &[usize]) -> Result<Vec<usize>, ScoreError> {
+    let manifest = served.instance.bundle.manifest();
+    if manifest.gate_outputs.is_empty() {
+        return Err(ScoreError::NoGates { model: served.instance.model.clone() });
+    }
+    let names: Vec<&String> = selected.iter().map(|output| &manifest.outputs[*output].name).collect();
+    let products = manifest.derived.iter().filter(|derived| names.contains(&&derived.name));
+    let tasks: Vec<&String> =
+        names.iter().copied().chain(products.flat_map(|derived| &derived.product)).collect();
+    let first = manifest.outputs.len();
+    let gates = manifest.gate_outputs.iter().enumerate();
+    let wanted = gates.filter(|(_, gate)| gate.tasks.iter().any(|task| tasks.contains(&task)));
+    Ok(wanted.map(|(place, _)| first + place).collect())
 }
 
 /// Refuses at the door what cannot be served, before any work is done for it; then encodes.
@@ -227,12 +248,18 @@ fn reply(
     scored: Scored,
     encode: Duration,
 ) -> ScoreReply {
-    let outputs = &served.instance.bundle.manifest().outputs;
+    let manifest = served.instance.bundle.manifest();
+    let mut scores = scored.scores;
+    // The gates come after the outputs.
+    let (outputs, gates) = selected.split_at(selected.partition_point(|at| *at < manifest.outputs.len()));
+    let weights = scores.split_off(outputs.len().min(scores.len()));
+    let gates = gates.iter().map(|at| manifest.gate_outputs[at - manifest.outputs.len()].clone());
     ScoreReply {
         model: served.instance.model.clone(),
         labels,
-        outputs: selected.iter().map(|index| outputs[*index].name.clone()).collect(),
-        scores: scored.scores,
+        outputs: outputs.iter().map(|index| manifest.outputs[*index].name.clone()).collect(),
+        scores,
+        gates: gates.zip(weights).map(|(gate, weights)| GateWeights { gate, weights }).collect(),
         timings: Timings {
             encode,
             queue: scored.queue,

@@ -173,6 +173,7 @@ async fn the_watcher_finds_what_appears() {
         version: VersionChoice::Current,
         features,
         outputs: &[],
+        gates: false,
         deadline: None,
         priority: 0,
     };
@@ -312,8 +313,15 @@ fn a_version_that_is_labelled_while_another_drains_is_not_retired() {
             let requests = [json_request(31.0, &[1.0])];
             let raw = gatefold_features::RawBatch::from_json(&requests, &set).unwrap();
             let (version, features) = (VersionChoice::Version(1), Features::Raw(&raw));
-            let job =
-                ScoreJob { model: "shop", version, features, outputs: &[], deadline: None, priority: 0 };
+            let job = ScoreJob {
+                model: "shop",
+                version,
+                features,
+                outputs: &[],
+                gates: false,
+                deadline: None,
+                priority: 0,
+            };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(bench.engine.score(job)).unwrap();
         });

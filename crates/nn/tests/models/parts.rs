@@ -1,9 +1,11 @@
 //! Names, gates, what training alone has, and what tasks share.
 
+use std::collections::BTreeMap;
+
 use gatefold_graph::{Graph, Op, passes};
 use gatefold_nn::{
-    DROPOUT_SEED, SharedParameters, forward, forward_with_gates, running_statistics, shared_parameters,
-    training,
+    DROPOUT_SEED, SharedParameters, explained, forward, forward_with_gates, running_statistics,
+    shared_parameters, training,
 };
 use gatefold_schema::{ModelConfig, ModelKind, Normalization, Pooling};
 
@@ -42,6 +44,32 @@ fn gates_name_the_experts_they_weigh() {
     assert_eq!(names, [&first[..], &["level.1.gate.ctr", "level.1.gate.cvr"]].concat());
     let at_level_0 = |experts: &str| experts.replace("expert", "level.0.expert");
     assert_eq!(ple[2].1, at_level_0(&format!("{ctr} {cvr} {shared}")));
+}
+
+#[test]
+fn the_gates_of_the_towers_are_outputs_after_the_scores() {
+    for (kind, expected) in [
+        (ModelKind::SharedBottom, vec![]),
+        (ModelKind::Esmm, vec![]),
+        (ModelKind::Omoe, vec![("gate.shared", "ctr cvr", 3)]),
+        (ModelKind::Mmoe, vec![("gate.ctr", "ctr", 3), ("gate.cvr", "cvr", 3)]),
+        (ModelKind::Cgc, vec![("gate.ctr", "ctr", 5), ("gate.cvr", "cvr", 5)]),
+        (ModelKind::Ple, vec![("level.1.gate.ctr", "ctr", 5), ("level.1.gate.cvr", "cvr", 5)]),
+    ] {
+        let plain = forward(&features(), &tasks(), &derived(), &model(kind)).unwrap();
+        let (graph, gates) =
+            explained(&features(), &tasks(), &derived(), &model(kind), &BTreeMap::new()).unwrap();
+        let found: Vec<(&str, String, usize)> =
+            gates.iter().map(|gate| (gate.name.as_str(), gate.tasks.join(" "), gate.experts.len())).collect();
+        let expected: Vec<_> =
+            expected.into_iter().map(|(gate, tasks, experts)| (gate, tasks.to_owned(), experts)).collect();
+        assert_eq!(found, expected, "{}", kind.name());
+        // A gate is a step on the way to the scores: naming it adds no node.
+        assert_eq!(graph.nodes(), plain.nodes());
+        let names = |graph: &Graph| graph.outputs().iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        let gates = gates.iter().map(|gate| gate.name.clone());
+        assert_eq!(names(&graph), names(&plain).into_iter().chain(gates).collect::<Vec<_>>());
+    }
 }
 
 #[test]

@@ -64,7 +64,7 @@ pub(super) fn question<'a>(
     });
     let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
     let priority = priority(request)?;
-    Ok(Question { batch: batch(request, model, limits)?, outputs, deadline, priority })
+    Ok(Question { batch: batch(request, model, limits)?, outputs, gates: false, deadline, priority })
 }
 
 const SHARED_MEMORY: &str = "shared_memory_region";

@@ -28,8 +28,8 @@ pub(super) fn fill(metrics: &Metrics) {
     );
     let timings = Timings::default();
     let scores = vec![vec![0.015; 200]];
-    let (outputs, labels) = (vec!["ctr".into()], Vec::new());
-    metrics.scored(&ScoreReply { model: model.clone(), labels, outputs, scores, timings });
+    let (outputs, labels, gates) = (vec!["ctr".into()], Vec::new(), Vec::new());
+    metrics.scored(&ScoreReply { model: model.clone(), labels, outputs, scores, gates, timings });
     let answered = Answered {
         candidates: 200,
         encode: Duration::from_micros(60),

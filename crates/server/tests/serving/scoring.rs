@@ -8,7 +8,7 @@ use tokio_stream::StreamExt;
 use tonic::{Code, Request};
 use wire::score_stream_response::Result as StreamResult;
 
-use crate::support::{Running, eventually, formula, publish, request};
+use crate::support::{Running, eventually, formula, gate_weights, publish, request};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scores_are_those_of_the_model_in_the_order_asked_for() {
@@ -51,6 +51,42 @@ async fn top_k_returns_the_best_and_their_places() {
     (asked.top_k, asked.top_k_by) = (9, String::new());
     let reply = client.score(asked).await.unwrap().into_inner();
     assert_eq!(reply.candidates, [1, 3, 2, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gate_weights_explain_the_returned_rows_where_they_are_asked_for() {
+    let running = Running::start(|_| {}).await;
+    let mut client = running.client().await;
+    let prices = [16.0, 32.0, 24.0];
+    let expected = |gate: usize, prices: &[f32]| -> Vec<f32> {
+        prices.iter().flat_map(|price| gate_weights(*price)[gate].clone()).collect()
+    };
+    let mut asked = request(&prices);
+    let without = client.score(asked.clone()).await.unwrap().into_inner();
+    assert_eq!(without.gates, []);
+    asked.explain_gates = true;
+    let reply = client.score(asked.clone()).await.unwrap().into_inner();
+    assert_eq!(reply.outputs, without.outputs);
+    let [ctr, cvr] = &reply.gates[..] else { panic!("a gate for each task: {:?}", reply.gates) };
+    assert_eq!((ctr.gate.as_str(), ctr.tasks.as_slice()), ("gate.ctr", &["ctr".to_owned()][..]));
+    assert_eq!(ctr.experts, ["expert.ctr.0", "expert.shared.0"]);
+    assert_eq!(ctr.weights, expected(0, &[16.0, 32.0, 24.0]));
+    assert_eq!((cvr.gate.as_str(), cvr.experts.len()), ("gate.cvr", 3));
+    assert_eq!(cvr.weights, expected(1, &[16.0, 32.0, 24.0]));
+    // The gate of a single output, for the rows that are returned, in their order.
+    (asked.outputs, asked.top_k) = (vec!["cvr".into()], 2);
+    let reply = client.score(asked.clone()).await.unwrap().into_inner();
+    assert_eq!((reply.candidates.as_slice(), reply.gates.len()), (&[1, 2][..], 1));
+    assert_eq!(reply.gates[0].weights, expected(1, &[32.0, 24.0]));
+
+    publish(running.folder.path(), "other", 0.0);
+    asked.model = "other".into();
+    eventually(async || {
+        let error = client.score(asked.clone()).await.expect_err("it has no experts");
+        error.code() == Code::InvalidArgument
+            && error.message().contains("model 'other/1' gives no gate weights: it has no experts")
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,8 +11,8 @@ use gatefold_engine::{Backend, BackendError, BackendLoader, Bundle, BundleWriter
 use gatefold_features::{FeatureBatch, FeatureColumn};
 use gatefold_proto::ranking::v1 as wire;
 use gatefold_schema::{
-    BundleManifest, Derived, EncoderSet, Feature, FittedFeature, Golden, GoldenRequest, GraphFile,
-    GraphInput, JsonRequest, Level, Task, task,
+    BundleManifest, Derived, EncoderSet, Feature, FittedFeature, GateOutput, Golden, GoldenRequest,
+    GraphFile, GraphInput, JsonRequest, Level, Task, task,
 };
 use gatefold_server::{Settings, client};
 use serde_json::json;
@@ -167,6 +167,7 @@ pub(crate) fn publish(models: &Path, name: &str, offset: f32) {
         metrics: BTreeMap::new(),
         calibrations: Vec::new(),
         gates: None,
+        gate_outputs: if name == "demo" { gate_outputs() } else { Vec::new() },
         provenance: BTreeMap::new(),
         files: BTreeMap::new(),
     };
@@ -190,6 +191,22 @@ pub(crate) fn publish(models: &Path, name: &str, offset: f32) {
 pub(crate) fn formula(age: f32, price: f32, offset: f32) -> [f32; 3] {
     let (ctr, cvr) = (age / 1000.0 + price / 100.0 + offset, price / 200.0);
     [ctr, cvr, ctr * cvr]
+}
+
+/// Gates of `ctr` and `cvr`; only the model `demo` has them.
+fn gate_outputs() -> Vec<GateOutput> {
+    serde_json::from_value(json!([
+        {"name": "gate.ctr", "tasks": ["ctr"], "experts": ["expert.ctr.0", "expert.shared.0"]},
+        {"name": "gate.cvr", "tasks": ["cvr"],
+         "experts": ["expert.cvr.0", "expert.cvr.1", "expert.shared.0"]},
+    ]))
+    .unwrap()
+}
+
+/// Weights of the gates of one candidate.
+pub(crate) fn gate_weights(price: f32) -> [Vec<f32>; 2] {
+    let first = price / 128.0;
+    [vec![first, 1.0 - first], vec![first, 0.5, 0.5 - first]]
 }
 
 fn features() -> Vec<FittedFeature> {
@@ -266,6 +283,10 @@ impl Backend for Formula {
         let rows: Vec<[f32; 3]> = (0..batch.candidates)
             .map(|row| formula(age[batch.request_of[row] as usize], price[row], self.offset))
             .collect();
-        Ok(outputs.iter().map(|&output| rows.iter().map(|row| row[output]).collect()).collect())
+        let column = |&output: &usize| match output.checked_sub(3) {
+            None => rows.iter().map(|row| row[output]).collect(),
+            Some(gate) => price.iter().flat_map(|price| gate_weights(*price)[gate].clone()).collect(),
+        };
+        Ok(outputs.iter().map(column).collect())
     }
 }

@@ -1,12 +1,12 @@
 //! Gate diagnostics: of models whose gates and units are set by hand, and of trained ones.
 
-use gatefold_engine::Bundle;
+use gatefold_engine::{BackendLoader, Bundle, GOLDEN_TOLERANCE, GraphForm};
 use gatefold_schema::{GateReport, ModelKind};
 use gatefold_trainer::{Silent, Trained, gates, publish, train};
 
 use crate::{
     ONE_THREAD, loader,
-    tiny::{recipe, sample},
+    tiny::{recipe, rows, sample},
 };
 
 fn inspected(kind: ModelKind, change: impl Fn(&mut Trained)) -> GateReport {
@@ -95,4 +95,57 @@ fn every_kind_of_expert_model_is_looked_into_and_the_bundle_keeps_it() {
     let model = folder.path().join("tiny");
     let published = publish(&recipe, &data, &trained, &model, &loader(), &mut Silent).unwrap();
     assert_eq!(Bundle::open(&published.folder).unwrap().manifest().gates, trained.gates);
+}
+
+/// What the exported graphs give is compared with the native look into the gates, which runs another
+/// graph; row by row `publish` itself compares it with the trainer's forward pass.
+#[test]
+fn exported_gates_weigh_as_the_trainers_do() {
+    let data = sample();
+    let valid = rows(&data.valid);
+    let batch = valid.request_batch(0..valid.rows);
+    for (kind, names) in [
+        (ModelKind::Omoe, &["gate.shared"][..]),
+        (ModelKind::Mmoe, &["gate.ctr", "gate.cvr"]),
+        (ModelKind::Cgc, &["gate.ctr", "gate.cvr"]),
+        (ModelKind::Ple, &["level.1.gate.ctr", "level.1.gate.cvr"]),
+        (ModelKind::SharedBottom, &[]),
+    ] {
+        let recipe = recipe(kind);
+        let mut trained = train(&recipe, &data, &ONE_THREAD, &mut Silent).unwrap();
+        gates::inspect(&recipe, &data, 1, &mut trained).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let published =
+            publish(&recipe, &data, &trained, &folder.path().join("tiny"), &loader(), &mut Silent).unwrap();
+        let bundle = Bundle::open(&published.folder).unwrap();
+        let manifest = bundle.manifest();
+        let listed: Vec<&str> = manifest.gate_outputs.iter().map(|gate| gate.name.as_str()).collect();
+        assert_eq!(listed, names, "{}", kind.name());
+        let report = trained.gates.unwrap();
+        let wanted: Vec<usize> = (0..3 + names.len()).collect();
+        for form in [GraphForm::Plain, GraphForm::UserOnce] {
+            let mut backend = loader().open(&bundle, form).unwrap();
+            let found = backend.run(&batch, &wanted).unwrap();
+            assert_eq!(found[..3], backend.run(&batch, &wanted[..3]).unwrap(), "gates change no score");
+            for (gate, weights) in manifest.gate_outputs.iter().zip(&found[3..]) {
+                let figures = report.gates.iter().find(|figures| figures.gate == gate.name).unwrap();
+                let experts = figures.experts.iter().map(|expert| &expert.expert);
+                assert_eq!(gate.experts.iter().collect::<Vec<_>>(), experts.collect::<Vec<_>>());
+                let rows = weights.chunks_exact(gate.experts.len());
+                assert_eq!(rows.len(), valid.rows);
+                let mut means = vec![0.0; gate.experts.len()];
+                for row in rows {
+                    assert!((row.iter().sum::<f32>() - 1.0).abs() < GOLDEN_TOLERANCE, "{row:?}");
+                    means.iter_mut().zip(row).for_each(|(mean, weight)| *mean += f64::from(*weight));
+                }
+                for (mean, expert) in means.iter().zip(&figures.experts) {
+                    let mean = mean / valid.rows as f64;
+                    assert!(
+                        (mean - expert.weight).abs() < f64::from(GOLDEN_TOLERANCE),
+                        "{mean}, {figures:?}"
+                    );
+                }
+            }
+        }
+    }
 }

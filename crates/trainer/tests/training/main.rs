@@ -124,15 +124,17 @@ fn the_bundle_gives_the_trainers_scores() {
 fn a_model_whose_export_gives_other_scores_is_not_published() {
     let data = sample();
     let folder = tempfile::tempdir().unwrap();
-    let recipe = recipe(ModelKind::SharedBottom);
-    let trained = trained(ModelKind::SharedBottom, &data, 1);
+    let recipe = recipe(ModelKind::Mmoe);
+    let trained = trained(ModelKind::Mmoe, &data, 1);
     let model = folder.path().join("tiny");
-    for (from_rows, expected) in
-        [(0, "user-once graph does not give the trainer's scores"), (100, "on validation row 3")]
-    {
-        let error =
-            publish(&recipe, &data, &trained, &model, &Shifted { inner: loader(), from_rows }, &mut Silent)
-                .unwrap_err();
+    // After the three outputs come the gates, of three experts each: value 3 is on row 1.
+    for (output, from_rows, expected) in [
+        (0, 0, "user-once graph does not give the trainer's scores"),
+        (0, 100, "on validation row 3"),
+        (4, 100, "on validation row 1"),
+    ] {
+        let shifted = Shifted { inner: loader(), from_rows, output };
+        let error = publish(&recipe, &data, &trained, &model, &shifted, &mut Silent).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
         assert_eq!(files(&model).len(), 0, "nothing may be left behind");
     }
@@ -314,11 +316,13 @@ impl Progress for Events {
 struct Shifted {
     inner: OrtLoader,
     from_rows: usize,
+    output: usize,
 }
 
 struct ShiftedBackend {
     inner: Box<dyn Backend>,
     from_rows: usize,
+    output: usize,
 }
 
 impl BackendLoader for Shifted {
@@ -326,7 +330,9 @@ impl BackendLoader for Shifted {
         let inner = self.inner.open(bundle, form)?;
         Ok(match form {
             GraphForm::Plain => inner,
-            GraphForm::UserOnce => Box::new(ShiftedBackend { inner, from_rows: self.from_rows }),
+            GraphForm::UserOnce => {
+                Box::new(ShiftedBackend { inner, from_rows: self.from_rows, output: self.output })
+            }
         })
     }
 }
@@ -335,7 +341,8 @@ impl Backend for ShiftedBackend {
     fn run(&mut self, batch: &FeatureBatch, outputs: &[usize]) -> Result<Vec<Vec<f32>>, BackendError> {
         let mut scores = self.inner.run(batch, outputs)?;
         if batch.candidates >= self.from_rows
-            && let Some(score) = scores[0].get_mut(3)
+            && let Some(place) = outputs.iter().position(|output| *output == self.output)
+            && let Some(score) = scores[place].get_mut(3)
         {
             *score += 1e-4;
         }
