@@ -79,9 +79,9 @@ def scores_of(model, batch):
 
 
 def difference(model, session, inputs, batch):
-    """Largest difference of any output between the reference and an ONNX Runtime session."""
+    """Largest difference of any output of the reference from an ONNX Runtime session."""
     expected = scores_of(model, batch)
-    names = [output.name for output in session.get_outputs()]
+    names = list(expected)
     found = session.run(names, {graph_input: batch[feature] for graph_input, feature in inputs.items()})
     return max(float(numpy.abs(expected[name] - values).max()) for name, values in zip(names, found))
 

@@ -4,7 +4,7 @@ use gatefold_features::{FeatureBatch, FeatureColumn, RawBatch, RawColumn, RawVal
 
 use super::*;
 use crate::{
-    BatchEvent, Features,
+    BatchEvent, Features, GateWeights,
     testing::{
         FAILING_PRICE, PANICKING_PRICE, Run, SharedLoader, TestLoader, expected, filled_writer, gate_weights,
         manifest, publish,
