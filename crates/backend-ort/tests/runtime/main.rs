@@ -14,6 +14,7 @@ use gatefold_engine::{
     VersionChoice, golden,
 };
 use gatefold_features::{FeatureBatch, FeatureColumn, RawBatch, Strictness};
+use gatefold_schema::GateOutput;
 use model::{Model, expected, golden_requests};
 
 /// Largest difference between a 32-bit computation in the runtime and one in 64 bits by hand.
@@ -171,6 +172,15 @@ fn a_graph_that_does_not_fit_its_manifest_is_refused() {
         |model| model.cvr_name = "cvrr".into(),
         plain,
         &["the manifest lists the output 'cvr' but the graph has only [ctr, cvrr, ctcvr]"],
+    );
+    refuse(
+        |model| {
+            let experts = vec!["expert.0".into(), "expert.1".into()];
+            let gate = GateOutput { name: "gate.ctr".into(), tasks: vec!["ctr".into()], experts };
+            model.manifest.gate_outputs = vec![gate];
+        },
+        plain,
+        &["the manifest lists the output 'gate.ctr' but the graph has only [ctr, cvr, ctcvr]"],
     );
     refuse(|model| model.manifest.user_once = None, GraphForm::UserOnce, &["has no user-once graph"]);
     refuse(
