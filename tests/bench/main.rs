@@ -36,12 +36,18 @@ enum Command {
         /// The model's folder.
         #[arg(long)]
         model: PathBuf,
-        /// Folder that gets `requests.json` (200 candidates each) and `mix.json` (a heavy tail).
+        /// Folder that gets `requests.json` and `mix.json`, whose candidates have a heavy tail.
         #[arg(long)]
         requests: PathBuf,
         /// Rows of each of the 26 tables.
         #[arg(long, default_value_t = 40_000)]
         buckets: u32,
+        /// Requests in `requests.json`.
+        #[arg(long, default_value_t = 16)]
+        count: usize,
+        /// Candidates of each of them.
+        #[arg(long, default_value_t = 200)]
+        candidates: usize,
     },
     /// Publish a bundle again under another name.
     Copy {
@@ -54,6 +60,9 @@ enum Command {
         /// Without the user-once graph.
         #[arg(long)]
         plain_only: bool,
+        /// With its layers in 8-bit integers.
+        #[arg(long, conflicts_with = "plain_only")]
+        int8: bool,
     },
     /// Run an ONNX file in a bare loop and count its processor time.
     Raw(RawOptions),
@@ -138,8 +147,11 @@ enum Command {
 
 fn main() -> Result<()> {
     let figures = match Arguments::parse().command {
-        Command::Bundle { model, requests, buckets } => world::publish(&model, &requests, buckets)?,
-        Command::Copy { model, to, plain_only } => variant::copy(&model, &to, plain_only)?,
+        Command::Bundle { model, requests, buckets, count, candidates } => {
+            world::publish(&model, &requests, buckets, count, candidates)?
+        }
+        Command::Copy { model, to, int8: true, .. } => variant::int8(&model, &to)?,
+        Command::Copy { model, to, plain_only, .. } => variant::copy(&model, &to, plain_only)?,
         Command::Raw(options) => raw::measure(&options)?,
         Command::Cuda(options) => cuda::measure(&options)?,
         Command::TrainData { out, workload, batches } => train::write_data(&out, workload, batches)?,

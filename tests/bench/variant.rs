@@ -4,7 +4,20 @@ use std::{fs::File, io, path::Path};
 
 use anyhow::{Context, Result};
 use gatefold_engine::{Bundle, BundleWriter};
+use gatefold_onnx::Quantization;
+use gatefold_trainer::quantize;
 use serde_json::{Value, json};
+
+/// How far scores in int8 may be from those of an untrained model.
+const INT8_TOLERANCE: f32 = 0.01;
+
+/// Publishes the bundle in `model` again as the next version in `to` with its layers in int8.
+pub(crate) fn int8(model: &Path, to: &Path) -> Result<Value> {
+    let bundle = Bundle::open_latest(model)?;
+    let quantization = Quantization { tables: None, products: true };
+    let copy = quantize(&bundle, quantization, INT8_TOLERANCE, &[], to, |_| Ok(()))?;
+    Ok(json!({ "bundle": copy.bundle.path(), "products": copy.products }))
+}
 
 /// Publishes the bundle in `model` again as the next version in `to` (`models/<name>`), with the
 /// plain graph alone if asked.

@@ -20,13 +20,18 @@ const USER_FIELDS: usize = 18;
 const ITEM_FIELDS: usize = 8;
 /// Rows of the training and of the validation data.
 const ROWS: usize = 256;
-const REQUESTS: usize = 16;
-const CANDIDATES: usize = 200;
 const MIXED_REQUESTS: usize = 64;
 const MOST_CANDIDATES: f64 = 1000.0;
 
-/// Publishes the model in `model` and writes requests for it into the folder `requests`.
-pub(crate) fn publish(model: &Path, requests: &Path, buckets: u32) -> Result<Value> {
+/// Publishes the model in `model` and writes `count` requests of `candidates` and the mix for it into
+/// the folder `requests`.
+pub(crate) fn publish(
+    model: &Path,
+    requests: &Path,
+    buckets: u32,
+    count: usize,
+    candidates: usize,
+) -> Result<Value> {
     let fields: Vec<(String, &str)> = (0..USER_FIELDS)
         .map(|field| (format!("user_{field}"), "user"))
         .chain((0..ITEM_FIELDS).map(|field| (format!("item_{field}"), "item")))
@@ -34,12 +39,12 @@ pub(crate) fn publish(model: &Path, requests: &Path, buckets: u32) -> Result<Val
     let recipe = mmoe_recipe(&fields, buckets, ROWS)?;
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let examples: Vec<JsonRequest> =
-        (0..REQUESTS).map(|index| request(index, CANDIDATES, &mut random)).collect();
+        (0..count).map(|index| request(index, candidates, &mut random)).collect();
     let data = TrainingData {
         encoders: encoders(&recipe),
         train: split(&recipe, ROWS, &mut random).into(),
         valid: split(&recipe, ROWS, &mut random).into(),
-        examples: examples[..2].to_vec(),
+        examples: examples.iter().take(2).cloned().collect(),
         negative_sampling_rate: 1.0,
     };
     let trained = train(&recipe, &data, &TrainOptions::new(1), &mut Silent)?;

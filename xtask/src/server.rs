@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) struct Server {
     process: Background,
     listen: String,
+    admin: String,
 }
 
 impl Server {
@@ -24,8 +25,9 @@ impl Server {
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
         let (listen, admin) = (free_address()?, free_address()?);
         command.args(["--listen", &listen, "--admin", &admin]);
-        let process = Background::start(command, || is_ready(&admin))?;
-        Ok(Self { process, listen })
+        let process =
+            Background::start(command, || get(&admin, "/readyz").is_ok_and(|answer| is_ok(&answer)))?;
+        Ok(Self { process, listen, admin })
     }
 
     /// Where it answers gRPC.
@@ -36,6 +38,14 @@ impl Server {
     /// The running program.
     pub(crate) fn process(&self) -> &Background {
         &self.process
+    }
+
+    /// The sum of a metric over its labels. `name` is what its lines begin with.
+    pub(crate) fn metric(&self, name: &str) -> Result<f64> {
+        let text = get(&self.admin, "/metrics").context("the server's metrics cannot be read")?;
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        let values = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+        Ok(values.sum())
     }
 
     /// Ends the server; it is an error if it does not end well.
@@ -50,16 +60,17 @@ pub(crate) fn free_address() -> Result<String> {
     Ok(listener.local_addr()?.to_string())
 }
 
-/// Whether `GET /readyz` at `admin` is answered with 200.
-fn is_ready(admin: &str) -> bool {
-    let ask = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(admin)?;
-        write!(stream, "GET /readyz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    ask().is_ok_and(|answer| answer.split_whitespace().nth(1) == Some("200"))
+/// The answer to `GET path` at `address`, with its status line and headers.
+fn get(address: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn is_ok(answer: &str) -> bool {
+    answer.split_whitespace().nth(1) == Some("200")
 }
 
 /// A program that runs beside this one; it is stopped when this value is dropped.
@@ -113,8 +124,17 @@ impl Background {
         Ok(ticks.iter().sum::<f64>() / 100.0)
     }
 
+    /// Memory of this process: pages that it shares, or has mapped several times, count once.
+    pub(crate) fn resident_mb(&self) -> Result<f64> {
+        let path = format!("/proc/{}/smaps_rollup", self.child.id());
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+        Ok(kilobytes.with_context(|| format!("{path} is not as Linux writes it"))? / 1e3)
+    }
+
     /// Asks the program to end, as an operator would, and waits until it has.
-    fn stop(mut self) -> Result<()> {
+    pub(crate) fn stop(mut self) -> Result<()> {
         let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
         if !status.success() {
             bail!("the server could not be told to end");

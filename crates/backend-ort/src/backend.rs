@@ -201,9 +201,13 @@ impl Bound {
             && batch.request_of.iter().enumerate().all(|(candidate, request)| candidate == *request as usize);
         for (source, scratch) in self.sources.iter().zip(&mut self.scratch) {
             inputs.push(match *source {
-                Source::RequestOf => {
+                Source::RequestOf { one_for_all } => {
+                    // A bucket's padding would give it other rows than one or those of the candidates.
+                    let single = one_for_all && batch.requests == 1 && self.buckets.is_none();
+                    let rows = if single { batch.request_of.get(..1) } else { None };
+                    let rows = rows.unwrap_or(&batch.request_of);
                     scratch.codes.clear();
-                    scratch.codes.extend(batch.request_of.iter().map(|request| *request as i32));
+                    scratch.codes.extend(rows.iter().map(|request| *request as i32));
                     Rows::Codes { data: &scratch.codes, width: None }
                 }
                 Source::Feature { column, expand, width } => {

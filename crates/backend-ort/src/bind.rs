@@ -24,8 +24,14 @@ pub(crate) enum Source {
         width: Option<usize>,
     },
     /// Request row of each candidate.
-    RequestOf,
+    RequestOf {
+        /// Whether one row may stand for all candidates of a single request.
+        one_for_all: bool,
+    },
 }
+
+/// Name that an export gives the row dimension of request rows of which one may stand for all.
+const ONE_OR_CANDIDATES: &str = "one_or_candidates";
 
 /// The sources of the session's inputs, in the session's order. The whole graph must have every
 /// input of the manifest, one that is cut down to some outputs (`cut`) need not.
@@ -53,7 +59,8 @@ pub(crate) fn inputs(
         if graph.request_of.as_deref() == Some(name) {
             check_type(input.dtype(), TensorElementType::Int32, None)
                 .map_err(|reason| fail(format!("input '{name}': {reason}")))?;
-            sources.push(Source::RequestOf);
+            sources
+                .push(Source::RequestOf { one_for_all: rows_are_called(input.dtype(), ONE_OR_CANDIDATES) });
             continue;
         }
         let Some(listed) = graph.inputs.iter().find(|listed| listed.name == name) else {
@@ -145,6 +152,11 @@ fn check_type(found: &ValueType, element: TensorElementType, width: Option<usize
         ));
     }
     Ok(())
+}
+
+fn rows_are_called(found: &ValueType, name: &str) -> bool {
+    let ValueType::Tensor { dimension_symbols, .. } = found else { return false };
+    dimension_symbols.first().is_some_and(|symbol| symbol == name)
 }
 
 fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {

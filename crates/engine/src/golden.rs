@@ -8,7 +8,8 @@ use gatefold_schema::{FittedFeature, GoldenRequest, Level};
 
 use crate::{Backend, BackendError, Bundle};
 
-/// Largest difference between a golden score and the backend's, both probabilities.
+/// Largest difference between a golden score and the backend's, both probabilities, unless the
+/// manifest allows more.
 pub const GOLDEN_TOLERANCE: f32 = 1e-5;
 
 /// What a passed check looked at.
@@ -39,7 +40,7 @@ pub enum GoldenError {
     /// A score differs.
     #[error(
         "golden request {request}, candidate {candidate}: {output} is {found}, expected {expected} (within \
-         {GOLDEN_TOLERANCE}): the graph is not the one the bundle was published with, or this runtime \
+         {tolerance}): the graph is not the one the bundle was published with, or this runtime \
          computes differently; publish the model again"
     )]
     Score {
@@ -53,6 +54,8 @@ pub enum GoldenError {
         found: f32,
         /// The score expected.
         expected: f32,
+        /// The largest difference allowed.
+        tolerance: f32,
     },
     /// The backend gave another number of scores.
     #[error("the model gave {found} scores of output '{output}' for {expected} golden candidates")]
@@ -71,7 +74,7 @@ pub enum GoldenError {
 ///
 /// # Errors
 /// The first request that cannot be encoded or run, or the first score that differs by more than
-/// [`GOLDEN_TOLERANCE`].
+/// [`GOLDEN_TOLERANCE`] or what the manifest allows.
 pub fn check(bundle: &Bundle, backend: &mut dyn Backend) -> Result<GoldenReport, GoldenError> {
     let outputs: Vec<usize> = (0..bundle.manifest().outputs.len()).collect();
     let mut report = GoldenReport::default();
@@ -141,6 +144,7 @@ fn compare(
     outputs: &[usize],
 ) -> Result<f32, GoldenError> {
     let scores = backend.run(batch, outputs)?;
+    let tolerance = bundle.manifest().golden_tolerance.unwrap_or(GOLDEN_TOLERANCE);
     let mut largest = 0.0f32;
     let listed = outputs.iter().map(|output| &bundle.manifest().outputs[*output]);
     for (output, found) in listed.zip(&scores) {
@@ -151,9 +155,9 @@ fn compare(
             let Some(found) = found.get(position).copied() else { continue };
             let difference = (found - expected).abs();
             // Written so that a NaN fails.
-            if !(difference <= GOLDEN_TOLERANCE) {
+            if !(difference <= tolerance) {
                 let output = output.name.clone();
-                return Err(GoldenError::Score { request, candidate, output, found, expected });
+                return Err(GoldenError::Score { request, candidate, output, found, expected, tolerance });
             }
             largest = largest.max(difference);
         }

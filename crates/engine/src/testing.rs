@@ -142,6 +142,7 @@ pub(crate) fn manifest() -> BundleManifest {
         calibrations: Vec::new(),
         gates: None,
         gate_outputs: vec![gate("gate.ctr", "ctr", 2), gate("gate.cvr", "cvr", 3)],
+        golden_tolerance: None,
         provenance: BTreeMap::new(),
         files: BTreeMap::new(),
     }

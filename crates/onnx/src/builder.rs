@@ -144,7 +144,7 @@ impl<'e, 'v> Builder<'e, 'v> {
     }
 }
 
-fn tensor(name: &str, dims: &[usize], kind: DataType) -> TensorProto {
+pub(crate) fn tensor(name: &str, dims: &[usize], kind: DataType) -> TensorProto {
     TensorProto {
         name: name.to_owned(),
         dims: dims.iter().map(|dim| *dim as i64).collect(),

@@ -58,6 +58,14 @@ pub enum OnnxError {
         /// Name of the tensor.
         name: String,
     },
+    /// A file to rewrite cannot be used.
+    #[error("cannot read {path}: {reason}")]
+    Read {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The graph has nothing to return.
     #[error("the graph has no output; name at least one")]
     NoOutput,

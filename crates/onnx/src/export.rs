@@ -24,6 +24,9 @@ pub const IR_VERSION: i64 = Version::IrVersion8 as i64;
 pub const REQUESTS: &str = "requests";
 /// Name of the row dimension at candidate level.
 pub const CANDIDATES: &str = "candidates";
+/// Name of the row dimension of an input of request rows, where a single row may stand for all
+/// candidates of a single request.
+pub const ONE_OR_CANDIDATES: &str = "one_or_candidates";
 
 /// What a file says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,10 +60,13 @@ pub fn export<'v>(
         stacks: BTreeMap::new(),
         builder: Builder::new(external),
     };
+    let one_row = single_rows(graph);
     let mut inputs = Vec::new();
     for (name, id) in graph.inputs() {
         exporter.builder.take(name)?;
-        inputs.push(describe(name, graph.fact(id)));
+        let fact = graph.fact(id);
+        let rows = if one_row.contains(&id) { Some(ONE_OR_CANDIDATES) } else { rows_of(fact) };
+        inputs.push(describe(name, fact, rows));
     }
     for index in 0..graph.nodes().len() {
         exporter.write(NodeId(index))?;
@@ -70,7 +76,11 @@ pub fn export<'v>(
         exporter.builder.node("Identity", &[&value], name, Vec::new())?;
     }
     let Builder { nodes, initializers, .. } = exporter.builder;
-    let outputs = graph.outputs().iter().map(|(name, id)| describe(name, graph.fact(*id))).collect();
+    let outputs = graph.outputs().iter().map(|(name, id)| {
+        let fact = graph.fact(*id);
+        describe(name, fact, rows_of(fact))
+    });
+    let outputs = outputs.collect();
     let model = ModelProto {
         ir_version: IR_VERSION,
         producer_name: "gatefold".into(),
@@ -218,12 +228,44 @@ fn fused_products(graph: &Graph) -> BTreeSet<NodeId> {
     .collect()
 }
 
-fn describe(name: &str, fact: &Fact) -> ValueInfoProto {
-    let rows = match fact.level {
+/// Inputs of request rows of which one may stand for all candidates: what is expanded by them is only
+/// added to or multiplied with values that have all rows, so that it may be broadcast.
+fn single_rows(graph: &Graph) -> BTreeSet<NodeId> {
+    let expanded_by: BTreeSet<NodeId> =
+        graph.nodes().iter().filter(|node| node.op == Op::Expand).map(|node| node.inputs[1]).collect();
+    let mut single = expanded_by.clone();
+    for (index, node) in graph.nodes().iter().enumerate() {
+        let is_single = |id: &NodeId| single.contains(id);
+        if !node.inputs.iter().any(is_single) {
+            continue;
+        }
+        match node.op {
+            Op::Expand if !is_single(&node.inputs[0]) => {
+                single.insert(NodeId(index));
+            }
+            Op::Add | Op::Mul
+                if node
+                    .inputs
+                    .iter()
+                    .any(|id| !is_single(id) && graph.fact(*id).level == Level::Candidate) => {}
+            _ => return BTreeSet::new(),
+        }
+    }
+    if graph.outputs().iter().any(|(_, id)| single.contains(id)) {
+        return BTreeSet::new();
+    }
+    expanded_by
+}
+
+fn rows_of(fact: &Fact) -> Option<&'static str> {
+    match fact.level {
         Level::Constant => None,
         Level::Request => Some(REQUESTS),
         Level::Candidate => Some(CANDIDATES),
-    };
+    }
+}
+
+fn describe(name: &str, fact: &Fact, rows: Option<&str>) -> ValueInfoProto {
     let kind = match fact.element {
         ElementType::F32 => DataType::Float,
         ElementType::I32 => DataType::Int32,

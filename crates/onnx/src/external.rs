@@ -25,12 +25,36 @@ pub struct ExternalWeights<'v> {
 struct Tensor<'v> {
     name: String,
     offset: u64,
-    values: Cow<'v, [f32]>,
+    content: Content<'v>,
+}
+
+#[derive(Debug)]
+enum Content<'v> {
+    Floats(Cow<'v, [f32]>),
+    /// Elements of any type, as they stand in the file.
+    Bytes(Vec<u8>),
 }
 
 impl Tensor<'_> {
     fn bytes(&self) -> u64 {
-        size_of_val::<[f32]>(&self.values) as u64
+        match &self.content {
+            Content::Floats(values) => size_of_val::<[f32]>(values) as u64,
+            Content::Bytes(bytes) => bytes.len() as u64,
+        }
+    }
+}
+
+impl PartialEq for Content<'_> {
+    /// Whether both are the same bits.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Floats(a), Self::Floats(b)) => {
+                std::ptr::eq::<[f32]>(&**a, &**b)
+                    || a.iter().map(|x| x.to_bits()).eq(b.iter().map(|x| x.to_bits()))
+            }
+            (Self::Bytes(a), Self::Bytes(b)) => a == b,
+            _ => false,
+        }
     }
 }
 
@@ -56,7 +80,7 @@ impl<'v> ExternalWeights<'v> {
         self.tensors.last().map_or(0, |last| last.offset + last.bytes())
     }
 
-    /// Writes the file: little-endian `f32`, zeros between tensors.
+    /// Writes the file: little-endian, zeros between tensors.
     ///
     /// # Errors
     /// Those of the writer.
@@ -66,29 +90,40 @@ impl<'v> ExternalWeights<'v> {
         for tensor in &self.tensors {
             let gap = tensor.offset.saturating_sub(position);
             io::copy(&mut io::Read::take(io::repeat(0), gap), &mut writer)?;
-            for part in tensor.values.chunks(1 << 14) {
-                buffer.clear();
-                buffer.extend(part.iter().flat_map(|value| value.to_le_bytes()));
-                writer.write_all(&buffer)?;
+            match &tensor.content {
+                Content::Bytes(bytes) => writer.write_all(bytes)?,
+                Content::Floats(values) => {
+                    for part in values.chunks(1 << 14) {
+                        buffer.clear();
+                        buffer.extend(part.iter().flat_map(|value| value.to_le_bytes()));
+                        writer.write_all(&buffer)?;
+                    }
+                }
             }
             position = tensor.offset + tensor.bytes();
         }
         writer.flush()
     }
 
-    /// Keeps a tensor, or finds it again; returns its offset and length in bytes.
+    /// Keeps a tensor of floats, or finds it again; returns its offset and length in bytes.
     pub(crate) fn place(&mut self, name: &str, values: Cow<'v, [f32]>) -> Result<(u64, u64), OnnxError> {
+        self.keep(name, Content::Floats(values))
+    }
+
+    /// As [`place`](Self::place), of elements of any type as they stand in the file.
+    pub(crate) fn place_bytes(&mut self, name: &str, bytes: Vec<u8>) -> Result<(u64, u64), OnnxError> {
+        self.keep(name, Content::Bytes(bytes))
+    }
+
+    fn keep(&mut self, name: &str, content: Content<'v>) -> Result<(u64, u64), OnnxError> {
         if let Some(known) = self.tensors.iter().find(|tensor| tensor.name == name) {
-            let same_bits = |a: &[f32], b: &[f32]| {
-                std::ptr::eq(a, b) || a.iter().map(|x| x.to_bits()).eq(b.iter().map(|x| x.to_bits()))
-            };
-            if !same_bits(&known.values, &values) {
+            if known.content != content {
                 return Err(OnnxError::ExternalConflict { name: name.to_owned() });
             }
             return Ok((known.offset, known.bytes()));
         }
         let tensor =
-            Tensor { name: name.to_owned(), offset: self.bytes().next_multiple_of(ALIGNMENT), values };
+            Tensor { name: name.to_owned(), offset: self.bytes().next_multiple_of(ALIGNMENT), content };
         let place = (tensor.offset, tensor.bytes());
         self.tensors.push(tensor);
         Ok(place)

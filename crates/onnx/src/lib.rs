@@ -11,12 +11,15 @@
 //!
 //! Batch normalisation is not written but folded into the weights before it, by [`fold`].
 //!
+//! [`quantize`] rewrites a file with tables and products in fewer bits.
+//!
 //! This crate does not know ONNX Runtime: forms were chosen by measuring, and the tests look at
 //! structure.
 //!
 //! # Forms chosen
 //! A product and the sum that follows it become one `Gemm`; in a user-once graph the request part
-//! is the `C` of the candidate part's `Gemm`. `Mix` is a product of the gate with the stacked
+//! is the `C` of the candidate part's `Gemm`, which is broadcast where a batch is one request
+//! ([`ONE_OR_CANDIDATES`]). `Mix` is a product of the gate with the stacked
 //! experts, and gates of the same experts share the stack.
 
 mod builder;
@@ -26,11 +29,13 @@ mod external;
 mod fold;
 pub mod foreign;
 mod ops;
+mod quantize;
 mod read;
 pub mod split;
 
 pub use error::OnnxError;
-pub use export::{CANDIDATES, ExportOptions, IR_VERSION, OPSET, REQUESTS, export};
+pub use export::{CANDIDATES, ExportOptions, IR_VERSION, ONE_OR_CANDIDATES, OPSET, REQUESTS, export};
 pub use external::{EXTERNAL_FROM_BYTES, ExternalWeights};
 pub use fold::{Folded, fold};
+pub use quantize::{Quantization, Quantized, TableType, quantize};
 pub use read::{Weight, read_weights};

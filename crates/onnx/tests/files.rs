@@ -206,7 +206,7 @@ fn the_user_once_file_feeds_the_request_part_to_the_candidates_gemm() {
         "recent: 6 [requests, 5]",
         "age: 1 [requests]",
         "price: 1 [candidates]",
-        "request_of: 6 [candidates]",
+        "request_of: 6 [one_or_candidates]",
     ];
     assert_eq!(describe(&graph.input), inputs);
     assert_eq!(count(&graph, "Gemm"), 12, "experts and gates in two parts, towers in one");
@@ -229,6 +229,27 @@ fn the_user_once_file_feeds_the_request_part_to_the_candidates_gemm() {
     assert_eq!((user.dims.as_slice(), floats(user, &weights)), ([9, 6].as_slice(), whole[..54].to_vec()));
     assert_eq!((item.dims.as_slice(), floats(item, &weights)), ([1, 6].as_slice(), whole[54..].to_vec()));
     assert!(!graph.initializer.iter().any(|tensor| tensor.name == "expert.0.weight"));
+}
+
+#[test]
+fn a_request_row_that_is_more_than_added_needs_one_row_a_candidate() {
+    // A sum of request rows alone, and one that is an output, could not be broadcast.
+    for second in ["user", "item"] {
+        let mut graph = Graph::new();
+        let rows = graph.input("request_of", Fact::i32(Level::Candidate, &[]));
+        let user = graph.input("user", Fact::f32(Level::Request, &[3]));
+        let item = graph.input("item", Fact::f32(Level::Candidate, &[3]));
+        let expanded = graph.apply(Op::Expand, &[user, rows]).unwrap();
+        let other = if second == "user" { expanded } else { item };
+        let sum = graph.apply(Op::Add, &[expanded, other]).unwrap();
+        graph.output("sum", sum);
+        let dims = if second == "user" { "candidates" } else { "one_or_candidates" };
+        let bytes =
+            export(&graph, &|_| None, &mut ExternalWeights::new("w"), &ExportOptions::default()).unwrap();
+        let model = ModelProto::decode(bytes.as_slice()).unwrap();
+        let inputs = describe(&model.graph.unwrap().input);
+        assert!(inputs.contains(&format!("request_of: 6 [{dims}]")), "{inputs:?}");
+    }
 }
 
 #[test]

@@ -122,6 +122,10 @@ pub struct BundleManifest {
     /// and in bundles from before gates were exported.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gate_outputs: Vec<GateOutput>,
+    /// Largest difference between a golden score and that of a runtime, where it is not that of a
+    /// model in 32-bit floats: tables or products in fewer bits round the scores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub golden_tolerance: Option<f32>,
     /// Where the bundle comes from: recipe, seed, sample fingerprint, program version.
     pub provenance: BTreeMap<String, String>,
     /// Every other file of the bundle.

@@ -41,6 +41,7 @@ mod levels;
 mod mixture;
 pub mod progress;
 pub mod publish;
+pub mod quantize;
 mod selection;
 pub mod space;
 pub mod tensorboard;
@@ -55,6 +56,7 @@ pub use evaluation::{Evaluation, Observed, OutputEvaluation};
 pub use forward::Forward;
 pub use progress::{Event, Progress, Silent};
 pub use publish::{Published, publish};
+pub use quantize::{Rewritten, quantize};
 pub use space::{
     JudgedRows, LabelCheck, MeasuredOutput, measured_outputs, potential_outputs, sampling_weights,
 };

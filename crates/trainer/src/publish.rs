@@ -226,6 +226,7 @@ fn manifest(
         calibrations: trained.calibrations.clone(),
         gates: trained.gates.clone(),
         gate_outputs,
+        golden_tolerance: None,
         provenance: provenance
             .into_iter()
             .chain(warm_start)

@@ -6,13 +6,15 @@
 
 mod competitor;
 mod latency;
+mod operation;
 mod throughput;
 mod world;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::json;
 
 use self::competitor::Competitor;
+use self::operation::Operation;
 use self::throughput::Throughput;
 use self::world::{WORKLOADS, World};
 use super::{BenchOptions, Outcome};
@@ -45,9 +47,18 @@ pub(super) fn measure(workspace: &Workspace, programs: &Programs, options: &Benc
         text.push_str(&format!("\n{table}"));
         latencies.push(raw);
     }
+    let operation = Operation {
+        programs,
+        world: &world,
+        competitor: competitors.iter().find(|one| one.letter == "d").context("nobody is (d)")?,
+        throughput: &throughput,
+        workload: &WORKLOADS[1],
+        durations: &durations,
+    };
+    let operation = operation.measure(options.quick, &mut bars)?;
     for competitor in competitors {
         competitor.stop()?;
     }
-    let raw = json!({ "throughput": throughput.raw(), "latency": latencies });
+    let raw = json!({ "throughput": throughput.raw(), "latency": latencies, "operation": operation });
     Ok(Outcome { table: text, bars, raw })
 }

@@ -285,6 +285,7 @@ fn manifest() -> BundleManifest {
         calibrations: Vec::new(),
         gates: None,
         gate_outputs: Vec::new(),
+        golden_tolerance: None,
         provenance: BTreeMap::new(),
         files: BTreeMap::new(),
     }

@@ -66,6 +66,11 @@ pub(super) fn manifest(folder: &Path, manifest: &BundleManifest) -> Result<(), B
             ));
         }
     }
+    if let Some(tolerance) = manifest.golden_tolerance
+        && !(tolerance > 0.0 && tolerance <= 1.0)
+    {
+        return fail(format!("golden_tolerance is {tolerance}: it must be above 0 and at most 1"));
+    }
     needs_file(&path, manifest, GOLDEN_FILE)
 }
 

@@ -168,6 +168,7 @@ pub(crate) fn publish(models: &Path, name: &str, offset: f32) {
         calibrations: Vec::new(),
         gates: None,
         gate_outputs: if name == "demo" { gate_outputs() } else { Vec::new() },
+        golden_tolerance: None,
         provenance: BTreeMap::new(),
         files: BTreeMap::new(),
     };

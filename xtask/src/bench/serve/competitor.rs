@@ -1,11 +1,15 @@
 //! Those who score the same requests: bare loops and servers.
 
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Command;
+
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::world::{Workload, World};
 use crate::program::{Programs, last_json, number};
-use crate::server::Server;
+use crate::server::{Background, Server, free_address};
 
 /// One of those compared.
 pub(super) struct Competitor {
@@ -21,6 +25,8 @@ enum Kind {
     Loop { graph: String },
     /// A server, which runs all the time.
     Server(Server),
+    /// MLServer, which runs all the time.
+    MlServer { process: Background, address: String, python: PathBuf, load: PathBuf },
 }
 
 /// What a turn measured.
@@ -44,19 +50,32 @@ impl Competitor {
         let server =
             |folder: &str| Ok::<_, anyhow::Error>(Kind::Server(programs.serve(&world.path(folder), &[])?));
         let competitor = |letter, name: &str, kind| Self { letter, name: name.to_owned(), kind };
-        Ok(vec![
-            competitor("a", &format!("bare loop, plain graph {exporter}"), Kind::Loop { graph: plain }),
+        let mut all = vec![
+            competitor(
+                "a",
+                &format!("bare loop, plain graph {exporter}"),
+                Kind::Loop { graph: plain.clone() },
+            ),
             competitor("b", "bare loop, user-once graph", Kind::Loop { graph: user_once }),
             competitor("c", "gatefold-server over gRPC, plain bundle", server("plain")?),
             competitor("d", "gatefold-server over gRPC, user-once bundle", server("user-once")?),
-        ])
+            competitor("f", "gatefold-server over gRPC, user-once bundle in int8", server("int8")?),
+        ];
+        match &world.peers {
+            Some(python) => {
+                let peer = Kind::ml_server(python, programs, &plain)?;
+                all.insert(4, competitor("e", "MLServer over gRPC, the graph of (a)", peer));
+            }
+            None => eprintln!("==> no MLServer here, so no (e); --with-peers makes its environment"),
+        }
+        Ok(all)
     }
 
     /// The server, where it is one that `gatefold load` can call.
     pub(super) fn server(&self) -> Option<&Server> {
         match &self.kind {
             Kind::Server(server) => Some(server),
-            Kind::Loop { .. } => None,
+            Kind::Loop { .. } | Kind::MlServer { .. } => None,
         }
     }
 
@@ -83,6 +102,15 @@ impl Competitor {
                 flags.extend(["--rate", "max", "--in-flight", "4", "--duration", &duration]);
                 loaded(programs, server, &flags)?
             }
+            Kind::MlServer { process, address, python, load } => {
+                let before = process.cpu_seconds()?;
+                let mut command = Command::new(python);
+                command.arg(load).args(["--server", address]).args(requests);
+                let mut raw = last_json(command.args(["--seconds", &seconds.to_string()]))?;
+                let candidates = number(&raw, "candidates_per_second")? * number(&raw, "seconds")?;
+                raw["cpu_seconds_a_million"] = json!((process.cpu_seconds()? - before) / candidates * 1e6);
+                raw
+            }
         };
         Ok(Turn {
             candidates_per_second: number(&raw, "candidates_per_second")?,
@@ -95,8 +123,28 @@ impl Competitor {
     pub(super) fn stop(self) -> Result<()> {
         match self.kind {
             Kind::Server(server) => server.stop(),
+            Kind::MlServer { process, .. } => process.stop(),
             Kind::Loop { .. } => Ok(()),
         }
+    }
+}
+
+impl Kind {
+    /// Starts MLServer on a graph.
+    fn ml_server(python: &std::path::Path, programs: &Programs, graph: &str) -> Result<Self> {
+        let peers = programs.root().join("benches/peers");
+        let (address, http, metrics) = (free_address()?, free_address()?, free_address()?);
+        let port = |address: &str| address.rsplit(':').next().unwrap_or_default().to_owned();
+        let mut command = Command::new(python);
+        command.arg(peers.join("serve_mlserver.py")).args(["--graph", graph, "--port", &port(&address)]);
+        command.args(["--http-port", &port(&http), "--metrics-port", &port(&metrics)]);
+        let process = Background::start(&mut command, || TcpStream::connect(&address).is_ok())?;
+        Ok(Self::MlServer {
+            process,
+            address,
+            python: python.to_owned(),
+            load: peers.join("load_inference.py"),
+        })
     }
 }
 

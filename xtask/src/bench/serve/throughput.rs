@@ -70,6 +70,18 @@ impl Throughput {
         let over =
             |workload: &str, one: &str, other: &str| self.cost(workload, one) / self.cost(workload, other);
         bars.bar("CPU a million candidates, (d) over (a), 200", over("200", "d", "a"), Limit::AtMost(0.65));
+        bars.bar(
+            "CPU a million candidates, (f) int8 over (a), 200",
+            over("200", "f", "a"),
+            Limit::AtMost(0.4),
+        );
+        if self.competitors.iter().any(|(letter, _)| *letter == "e") {
+            bars.bar(
+                "CPU a million candidates, (d) over (e), 200",
+                over("200", "d", "e"),
+                Limit::AtMost(0.4),
+            );
+        }
         for Workload { name, .. } in &WORKLOADS {
             for (letter, _) in &self.competitors {
                 bars.figure(format!("({letter}) CPU s a million, {name}"), self.cost(name, letter));

@@ -32,11 +32,13 @@ pub(super) struct World {
     folder: PathBuf,
     /// The plain graph as PyTorch exports it, where PyTorch is.
     pub(super) pytorch: Option<PathBuf>,
+    /// The Python of the serving peers, where they are.
+    pub(super) peers: Option<PathBuf>,
     mixed_candidates: f64,
 }
 
 impl World {
-    /// Publishes the model with and without its user-once graph, and exports it from PyTorch where
+    /// Publishes the model with and without its user-once graph and in int8, and exports it from PyTorch where
     /// there is an environment with it (`with_peers` makes one).
     pub(super) fn build(workspace: &Workspace, programs: &Programs, with_peers: bool) -> Result<Self> {
         let folder = workspace.root.join("work/bench/serve");
@@ -55,13 +57,15 @@ impl World {
             &folder.display().to_string(),
         ])?;
         bench(&["copy", "--model", &of("user-once/mmoe"), "--to", &of("plain/mmoe"), "--plain-only"])?;
+        bench(&["copy", "--model", &of("user-once/mmoe"), "--to", &of("int8/mmoe"), "--int8"])?;
         let mixed_candidates = number(&published, "mixed_candidates")?;
 
-        let python = if with_peers {
-            Some(venv::make("reference", &workspace.root.join("training/reference/requirements.txt"))?)
-        } else {
-            venv::interpreter("reference")?
+        let environment = |name: &str, requirements: &str| match with_peers {
+            true => venv::make(name, &workspace.root.join(requirements)).map(Some),
+            false => venv::interpreter(name),
         };
+        let python = environment("reference", "training/reference/requirements.txt")?;
+        let peers = environment("serving-peers", "benches/peers/requirements-serving.txt")?;
         let pytorch = match python {
             Some(python) => {
                 let file = folder.join("pytorch.onnx");
@@ -80,7 +84,7 @@ impl World {
                 None
             }
         };
-        Ok(Self { folder, pytorch, mixed_candidates })
+        Ok(Self { folder, pytorch, peers, mixed_candidates })
     }
 
     /// A path in the world's folder.

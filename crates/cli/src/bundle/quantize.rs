@@ -1,0 +1,238 @@
+//! `gatefold bundle quantize`: tables and layers in fewer bits, where no AUC notices.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use gatefold_backend_ort::OrtLoader;
+use gatefold_dataset::{SampleSet, Split};
+use gatefold_engine::{BackendLoader, Bundle, GOLDEN_TOLERANCE, GraphForm, golden};
+use gatefold_metrics::{FigureOptions, Metric};
+use gatefold_onnx::{Quantization, TableType};
+use gatefold_trainer::{Evaluation, Observed, measured_outputs, quantize};
+use serde_json::json;
+
+use crate::{bundles, console::Console, interrupt::Interrupt, scoring};
+
+/// Store tables or compute layers in fewer bits.
+///
+/// Publishes a bundle as a new version whose embedding tables take half (f16) or about a third
+/// (int8) of the memory, or whose layers are computed in 8-bit integers. Both versions score the
+/// samples; unless every AUC stays where it was, nothing is published. Golden rows are kept, with the
+/// tolerance that the new version needs.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Example:\n  gatefold bundle quantize work/models/mmoe --experts int8 --tables f16 --samples work/samples"
+)]
+pub(crate) struct Args {
+    /// Folder of a model (its latest version is used) or of one version.
+    #[arg(value_name = "BUNDLE")]
+    bundle: PathBuf,
+    /// Compute the layers of experts, gates and towers in this type.
+    #[arg(long, value_name = "TYPE", value_enum)]
+    experts: Option<ExpertType>,
+    /// Store embedding tables in this type.
+    #[arg(long, value_name = "TYPE", value_enum)]
+    tables: Option<StoredType>,
+    /// Folder written by `gatefold samples build`, whose rows show the effect.
+    #[arg(long, value_name = "DIR")]
+    samples: PathBuf,
+    /// Split to measure the effect on.
+    #[arg(long, default_value = "valid")]
+    split: String,
+    /// Folder of the model that gets the new version [default: that of the bundle].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// How far an AUC may move.
+    #[arg(long, value_name = "X", default_value_t = 0.0005)]
+    max_auc_change: f64,
+    /// Publish although this processor has no instructions for 8-bit products: for another machine.
+    #[arg(long)]
+    force: bool,
+    /// Threads [default: one per core].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    threads: Option<u64>,
+    /// Print one JSON object instead of the table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum ExpertType {
+    /// 8-bit integers: weights with a scale a column, rows quantized as they come.
+    Int8,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum StoredType {
+    /// 16-bit floats.
+    F16,
+    /// 8-bit integers with a scale a row.
+    Int8,
+}
+
+/// What the samples show of one bundle.
+struct Measured {
+    /// Output and AUC.
+    auc: BTreeMap<String, f64>,
+    /// Largest difference to a golden score.
+    golden_difference: f32,
+    bytes: u64,
+}
+
+pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
+    let interrupt = Interrupt::listen()?;
+    let quantization = Quantization {
+        tables: args.tables.map(|stored| match stored {
+            StoredType::F16 => TableType::F16,
+            StoredType::Int8 => TableType::Int8,
+        }),
+        products: args.experts.is_some(),
+    };
+    ensure!(quantization != Quantization::default(), "nothing to do: give --experts, --tables or both");
+    if quantization.products && !args.force && !multiplies_bytes() {
+        bail!(
+            "this processor has no instructions for 8-bit products (AVX-512 VNNI, AVX-VNNI or dot product): \
+             layers in int8 would gain little here, and on x86 may overflow; use --force for a bundle that is \
+             served on another machine"
+        );
+    }
+    let samples = SampleSet::open(&args.samples)
+        .with_context(|| format!("cannot open the samples in {}", args.samples.display()))?;
+    let split = samples
+        .load(&args.split)
+        .with_context(|| format!("cannot load split '{}' of {}", args.split, args.samples.display()))?;
+    ensure!(split.rows > 0, "split '{}' of {} has no row", args.split, args.samples.display());
+    let bundle = scoring::open_bundle(&args.bundle, &samples)?;
+    ensure!(
+        bundle.manifest().golden_tolerance.is_none(),
+        "{} is in fewer bits already: start from the version that it was made of",
+        bundle.path().display()
+    );
+    let model_folder = match args.out {
+        Some(folder) => folder,
+        None => bundle.path().parent().context("the bundle stands in no folder")?.to_owned(),
+    };
+    let threads = args.threads.map_or_else(bundles::all_cores, |threads| threads as usize);
+    let loader = bundles::loader()?;
+    let measure = |bundle: Bundle| -> Result<Measured> {
+        let bytes = bundle.manifest().files.values().map(|file| file.bytes).sum();
+        let mut scorer = scoring::open_scorer(bundle, &loader, threads)?;
+        let scores = scoring::score_split(&mut scorer, &split, console, &interrupt)?;
+        let auc = auc_of(scorer.bundle(), &args.split, &split, &scores)?;
+        let golden_difference = golden_difference(scorer.bundle(), &loader).map_err(anyhow::Error::msg)?;
+        Ok(Measured { auc, golden_difference, bytes })
+    };
+
+    // A trial shows the effect; only then is it known what the manifest has to say. It stands on the
+    // disk of the model, under a name that is no version's.
+    std::fs::create_dir_all(&model_folder)
+        .with_context(|| format!("cannot create {}", model_folder.display()))?;
+    let trial = tempfile::Builder::new().prefix(".trial-").tempdir_in(&model_folder)?;
+    let name = bundle.manifest().name.clone();
+    let rewritten = quantize(&bundle, quantization, 1.0, &[], &trial.path().join(&name), |_| Ok(()))?;
+    ensure!(
+        !quantization.products || rewritten.products > 0,
+        "no layer of {name} is wide enough to gain from int8"
+    );
+    let before = measure(bundle.clone())?;
+    let after = measure(rewritten.bundle)?;
+    let moved: BTreeMap<&str, f64> = before
+        .auc
+        .iter()
+        .filter_map(|(output, auc)| Some((output.as_str(), after.auc.get(output)? - auc)))
+        .collect();
+    if let Some((output, moved)) = moved.iter().find(|(_, moved)| !(moved.abs() < args.max_auc_change)) {
+        bail!(
+            "nothing is published: the AUC of '{output}' on {} moves by {moved:+.6}, and less than {} is allowed \
+             (--max-auc-change)",
+            args.split,
+            args.max_auc_change
+        );
+    }
+
+    // Rows are quantized with a scale a batch: other batches round a little differently.
+    let tolerance = (2.0 * after.golden_difference).max(GOLDEN_TOLERANCE);
+    let words =
+        moved.iter().map(|(output, moved)| format!("{output} {moved:+.6}")).collect::<Vec<_>>().join(", ");
+    let experts = if quantization.products { "int8" } else { "f32" };
+    let stored = match quantization.tables {
+        None => "f32",
+        Some(TableType::F16) => "f16",
+        Some(TableType::Int8) => "int8",
+    };
+    let provenance = [
+        (
+            "quantized",
+            format!("experts {experts}, tables {stored}, of version {}", bundle.manifest().version),
+        ),
+        ("auc moved", format!("{words} on {}", args.split)),
+    ];
+    let published = quantize(&bundle, quantization, tolerance, &provenance, &model_folder, |bundle| {
+        golden_difference(bundle, &loader).map(drop)
+    })?;
+    if args.json {
+        return console.print_json(&json!({
+            "bundle": published.bundle.path(),
+            "version": published.bundle.manifest().version,
+            "tables": published.tables,
+            "products": published.products,
+            "bytes": { "before": before.bytes, "after": after.bytes },
+            "auc": { "before": before.auc, "after": after.auc, "moved": moved },
+            "golden_tolerance": tolerance,
+        }));
+    }
+    let mut text = format!("{:<24}  {:>10}  {:>10}  {:>10}\n", "AUC", "before", "after", "moved");
+    for (output, moved) in &moved {
+        let (before, after) = (before.auc[*output], after.auc[*output]);
+        text.push_str(&format!("{output:<24}  {before:>10.6}  {after:>10.6}  {moved:>+10.6}\n"));
+    }
+    console.print(&format!(
+        "{text}{} tables in {stored}, {} products in {experts}: {} -> {} bytes\ngolden scores are met within {tolerance:e}\n{}",
+        published.tables,
+        published.products,
+        before.bytes,
+        after.bytes,
+        published.bundle.path().display()
+    ))
+}
+
+/// AUC of every output that has one, on its own rows.
+fn auc_of(bundle: &Bundle, name: &str, split: &Split, scores: &[Vec<f32>]) -> Result<BTreeMap<String, f64>> {
+    let manifest = bundle.manifest();
+    let outputs = measured_outputs(&manifest.tasks, &manifest.derived);
+    let observed = Observed { labels: split.labels.clone(), groups: split.request.clone(), weights: None };
+    let evaluation = Evaluation::measure(name, &outputs, scores, &observed, &FigureOptions::default())?;
+    let auc_of = |output: &gatefold_trainer::OutputEvaluation| {
+        Some((output.output.clone(), output.figures.get(Metric::Auc)?))
+    };
+    Ok(evaluation.outputs.iter().filter_map(auc_of).collect())
+}
+
+/// Largest difference to a golden score of each graph that the bundle has.
+fn golden_difference(bundle: &Bundle, loader: &OrtLoader) -> Result<f32, String> {
+    let mut largest = 0.0f32;
+    for form in [GraphForm::Plain, GraphForm::UserOnce] {
+        if bundle.graph(form).is_some() {
+            let mut backend = loader.open(bundle, form).map_err(|error| error.to_string())?;
+            let report = golden::check(bundle, backend.as_mut()).map_err(|error| error.to_string())?;
+            largest = largest.max(report.largest_difference);
+        }
+    }
+    Ok(largest)
+}
+
+/// Whether the processor multiplies bytes and sums into 32 bits in one instruction.
+fn multiplies_bytes() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        std::arch::is_x86_feature_detected!("avx512vnni") || std::arch::is_x86_feature_detected!("avxvnni")
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        std::arch::is_aarch64_feature_detected!("dotprod")
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        false
+    }
+}
