@@ -230,6 +230,47 @@ fn a_model_and_its_stored_scores_get_the_same_figures() {
 }
 
 #[test]
+fn a_bundle_in_fewer_bits_is_published_where_no_auc_moves() {
+    let work = Work::new("3");
+    let (samples, model) = (work.path("samples"), work.path("models/mmoe"));
+    work.train("mmoe");
+    let of_version = |version: &str| format!("{model}/{version}");
+    let quantize = |version: &str, more: &[&str]| {
+        let bundle = of_version(version);
+        let fixed = ["bundle", "quantize", &bundle, "--samples", &samples];
+        [&fixed[..], more].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let run = |version: &str, more: &[&str]| {
+        let arguments = quantize(version, more);
+        work.json(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let refuse = |version: &str, more: &[&str], expected: &str| {
+        let arguments = quantize(version, more);
+        work.fails(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), &[expected]);
+    };
+    refuse("1", &[], "give --experts, --tables or both");
+    let all = ["--experts", "int8", "--tables", "int8", "--force"];
+    refuse("1", &[&all[..], &["--max-auc-change", "1e-12"]].concat(), "nothing is published: the AUC of");
+    assert_eq!(versions(Path::new(&model)), [PathBuf::from(of_version("1"))]);
+
+    let found = run("1", &["--tables", "f16", "--json"]);
+    assert_eq!((&found["version"], &found["products"]), (&Value::from(2), &Value::from(0)));
+    let found = run("1", &[&all[..], &["--max-auc-change", "0.05", "--json"]].concat());
+    assert_eq!(found["version"], 3);
+    for count in ["tables", "products"] {
+        assert!(found[count].as_u64().unwrap() > 0, "{found}");
+    }
+    assert!(found["bytes"]["after"].as_u64().unwrap() < found["bytes"]["before"].as_u64().unwrap());
+    // The version is served as any other, and what was said of it is so.
+    let evaluation =
+        work.json(&["evaluate", "--samples", &samples, "--model", &model, "--split", "valid", "--json"]);
+    let ctr = evaluation["outputs"].as_array().unwrap()[0]["metrics"]["auc"].as_f64().unwrap();
+    // Rows are quantized with their batch, and batches may be made differently.
+    assert!((ctr - found["auc"]["after"]["ctr"].as_f64().unwrap()).abs() < 1e-3, "{ctr} and {found}");
+    refuse("3", &["--tables", "f16"], "is in fewer bits already");
+}
+
+#[test]
 fn what_does_not_belong_together_is_refused() {
     let work = Work::new("2");
     let other = Work::new("3");

@@ -160,6 +160,7 @@ fn manifest(map: &ImportMap, encoder: &Encoder, model: &ForeignModel, has_user_o
         calibrations: Vec::new(),
         gates: None,
         gate_outputs: Vec::new(),
+        golden_tolerance: None,
         provenance: provenance.map(|(key, value)| (key.to_owned(), value)).into(),
         files: BTreeMap::new(),
     }
