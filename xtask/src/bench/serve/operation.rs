@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::Durations;
@@ -98,7 +98,8 @@ impl Operation<'_> {
     /// The same load without and with a new version that is loaded and swapped in meanwhile.
     fn swap(&self, bars: &mut Bars) -> Result<Value> {
         let server = self.competitor.server().context("a bare loop has no server")?;
-        let seconds = 2.0 * self.durations.load;
+        // Loading takes a while, the more so where the cores are busy.
+        let seconds = (2.0 * self.durations.load).max(12.0);
         let (rate, duration) = (format!("{:.3}", self.capacity() / 2.0), format!("{seconds}s"));
         let load = || self.load(&["--rate", &rate, "--duration", &duration]);
         let steady = load()?;
@@ -112,10 +113,8 @@ impl Operation<'_> {
         });
         let version = number(&copied?, "version")?;
         let swapped = swapped.map_err(|_| anyhow::anyhow!("the load panicked"))??;
-        ensure!(
-            server.metric("gatefold_model_version{")? >= version,
-            "the new version was not swapped in within {seconds} s of load"
-        );
+        let serving = server.metric("gatefold_model_version{")?;
+        bars.bar("version that serves at the end of the load", serving, Limit::AtLeast(version));
         let p99 = |raw: &Value| number(raw, "latency_ms/p99");
         bars.bar(
             "p99 while a model is swapped in over steady",
