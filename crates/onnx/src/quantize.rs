@@ -114,8 +114,9 @@ impl Rewriter<'_> {
             graph.node.iter().flat_map(|node| &node.input).map(String::as_str).collect();
         let outputs: BTreeSet<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
         // A graph inside a node may read any of them.
-        let nested =
-            graph.node.iter().any(|node| node.attribute.iter().any(|attribute| attribute.g.is_some() || !attribute.graphs.is_empty()));
+        let nested = graph.node.iter().any(|node| {
+            node.attribute.iter().any(|attribute| attribute.g.is_some() || !attribute.graphs.is_empty())
+        });
         for (name, mut tensor) in std::mem::take(&mut self.known) {
             if !nested && !read.contains(name.as_str()) && !outputs.contains(name.as_str()) {
                 continue;
