@@ -14,7 +14,10 @@ use gatefold_features::{Encoder, FeatureBatch, FeatureColumn, RawBatch, Strictne
 use gatefold_schema::{JsonRequest, REQUEST_OF, strict};
 use ort::{
     environment::Environment,
-    session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
+    session::{
+        HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue,
+        builder::GraphOptimizationLevel,
+    },
     value::{DynValue, Tensor},
 };
 use serde_json::{Value, json};
@@ -60,13 +63,14 @@ pub(crate) fn measure(options: &RawOptions) -> Result<Value> {
     let mut workers = Vec::new();
     for _ in 0..options.threads {
         let session = session(&environment, &options.graph)?;
+        let scores = scores(&session, &bundle)?;
         let prepared = batches.iter().map(|batch| prepare(&session, bundle.encoder(), batch));
         let prepared: Vec<Prepared> = prepared.collect::<Result<_>>()?;
-        workers.push((session, prepared));
+        workers.push((session, scores, prepared));
     }
     let mut means = Vec::new();
-    for (session, prepared) in &mut workers {
-        means = first_pass(session, prepared)?;
+    for (session, scores, prepared) in &mut workers {
+        means = first_pass(session, scores, prepared)?;
     }
 
     let barrier = Barrier::new(workers.len());
@@ -75,7 +79,7 @@ pub(crate) fn measure(options: &RawOptions) -> Result<Value> {
     let (candidates, runs) = std::thread::scope(|scope| -> Result<(usize, usize)> {
         let threads: Vec<_> = workers
             .iter_mut()
-            .map(|(session, prepared)| {
+            .map(|(session, scores, prepared)| {
                 let barrier = &barrier;
                 scope.spawn(move || -> Result<(usize, usize)> {
                     barrier.wait();
@@ -84,7 +88,7 @@ pub(crate) fn measure(options: &RawOptions) -> Result<Value> {
                         if Instant::now() >= end {
                             break;
                         }
-                        run(session, request)?;
+                        run(session, scores, request)?;
                         candidates += request.candidates;
                         runs += 1;
                     }
@@ -136,6 +140,18 @@ fn session(environment: &Environment, graph: &Path) -> Result<Session> {
     open().with_context(|| format!("cannot open {}", graph.display()))
 }
 
+/// The bundle's scores among the graph's outputs: what else a graph gives, such as gate weights, is not
+/// computed unless it is asked for.
+fn scores(session: &Session, bundle: &Bundle) -> Result<RunOptions<HasSelectedOutputs>> {
+    let mut selector = OutputSelector::no_default();
+    for output in &bundle.manifest().outputs {
+        let found = session.outputs().iter().any(|outlet| outlet.name() == output.name);
+        ensure!(found, "the graph has no output '{}', which its bundle has", output.name);
+        selector = selector.with(&output.name);
+    }
+    Ok(RunOptions::new()?.with_outputs(selector))
+}
+
 /// The batch as the session's inputs.
 fn prepare(session: &Session, encoder: &Encoder, batch: &FeatureBatch) -> Result<Prepared> {
     let rows: Vec<i32> = batch.request_of.iter().map(|row| *row as i32).collect();
@@ -163,12 +179,16 @@ fn prepare(session: &Session, encoder: &Encoder, batch: &FeatureBatch) -> Result
 }
 
 /// Runs each request once, which warms the session; the mean of every output, by its name.
-fn first_pass(session: &mut Session, prepared: &[Prepared]) -> Result<Vec<(String, f64)>> {
+fn first_pass(
+    session: &mut Session,
+    scores: &RunOptions<HasSelectedOutputs>,
+    prepared: &[Prepared],
+) -> Result<Vec<(String, f64)>> {
     let mut sums: Vec<(String, f64)> = Vec::new();
     let mut candidates = 0;
     for request in prepared {
         let values: Vec<SessionInputValue<'_>> = request.inputs.iter().map(SessionInputValue::from).collect();
-        let outputs = session.run(values.as_slice())?;
+        let outputs = session.run_with_options(values.as_slice(), scores)?;
         candidates += request.candidates;
         for (place, (name, value)) in outputs.iter().enumerate() {
             let scores = value.try_extract_array::<f32>()?;
@@ -182,8 +202,8 @@ fn first_pass(session: &mut Session, prepared: &[Prepared]) -> Result<Vec<(Strin
     Ok(sums.into_iter().map(|(name, sum)| (name, sum / candidates as f64)).collect())
 }
 
-fn run(session: &mut Session, request: &Prepared) -> Result<()> {
+fn run(session: &mut Session, scores: &RunOptions<HasSelectedOutputs>, request: &Prepared) -> Result<()> {
     let values: Vec<SessionInputValue<'_>> = request.inputs.iter().map(SessionInputValue::from).collect();
-    session.run(values.as_slice())?;
+    session.run_with_options(values.as_slice(), scores)?;
     Ok(())
 }

@@ -123,7 +123,11 @@ impl Competitor {
     pub(super) fn stop(self) -> Result<()> {
         match self.kind {
             Kind::Server(server) => server.stop(),
-            Kind::MlServer { process, .. } => process.stop(),
+            // It is killed: where it is asked to end, it ends by the signal.
+            Kind::MlServer { process, .. } => {
+                drop(process);
+                Ok(())
+            }
             Kind::Loop { .. } => Ok(()),
         }
     }
