@@ -399,6 +399,13 @@ fn a_bad_wish_changes_nothing() {
         "unknown field `label`, expected `labels` or `unloaded`",
     );
     check(registry.refresh(), "did you mean `labels`?");
+    for (labels, words) in [
+        ("{\"stable\": 0}", "registry.json: model 'shop': label 'stable' is 0: versions begin with 1"),
+        ("{\"7\": 1}", "registry.json: model 'shop': '7' is no label"),
+    ] {
+        fs::write(bench.path(STATE_FILE), format!("{{\"shop\": {{\"labels\": {labels}}}}}")).unwrap();
+        check(registry.refresh(), words);
+    }
     fs::remove_file(bench.path(STATE_FILE)).unwrap();
     bench.check(&["shop/2"], &[("shop/1", "golden request 0"), ("shop/2", "serving")]);
     bench.check_routes(2, &[("stable", 2)]);

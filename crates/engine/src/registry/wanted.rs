@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gatefold_schema::strict;
+use gatefold_schema::{ConfigError, strict};
 use serde::{Deserialize, Serialize};
 
 use super::RegistryError;
@@ -58,7 +58,18 @@ impl Wanted {
             }
             Err(source) => return Err(RegistryError::ReadState { path: self.path.clone(), source }),
         };
-        self.models = strict::from_json(&text, &self.path.display().to_string())?;
+        let origin = self.path.display().to_string();
+        let models: BTreeMap<String, WantedModel> = strict::from_json(&text, &origin)?;
+        for (model, wanted) in &models {
+            for (label, version) in &wanted.labels {
+                let fail = |what: String| ConfigError::new(format!("{origin}: model '{model}': {what}"));
+                check_label(label).map_err(|error| fail(error.to_string()))?;
+                if *version == 0 {
+                    return Err(fail(format!("label '{label}' is 0: versions begin with 1")).into());
+                }
+            }
+        }
+        self.models = models;
         Ok(())
     }
 
