@@ -1,14 +1,14 @@
+mod gates;
+mod lifecycle;
+
 use std::borrow::Cow;
 
 use gatefold_features::{FeatureBatch, FeatureColumn, RawBatch, RawColumn, RawValues};
 
 use super::*;
 use crate::{
-    BatchEvent, Features, GateWeights,
-    testing::{
-        FAILING_PRICE, PANICKING_PRICE, Run, SharedLoader, TestLoader, expected, filled_writer, gate_weights,
-        manifest, publish,
-    },
+    BatchEvent, Features,
+    testing::{FAILING_PRICE, PANICKING_PRICE, Run, SharedLoader, TestLoader, expected, publish},
 };
 
 #[derive(Default)]
@@ -181,95 +181,6 @@ async fn what_waits_while_a_worker_is_busy_becomes_one_batch() {
     check_scores(&third, 40.0, &[4.0]);
     let run = Run { model: "shop/1".into(), requests: 2, rows: 3, outputs: vec![0, 1, 2] };
     assert_eq!(bench.loader.take_runs()[1], run);
-}
-
-async fn explain(engine: &Engine, prices: &[f32], outputs: &[&str]) -> Result<ScoreReply, ScoreError> {
-    let batch = raw(20.0, prices);
-    let outputs: Vec<String> = outputs.iter().map(|name| (*name).to_owned()).collect();
-    let job = ScoreJob {
-        model: "shop",
-        version: VersionChoice::Current,
-        features: Features::Raw(&batch),
-        outputs: &outputs,
-        gates: true,
-        deadline: None,
-        priority: 0,
-    };
-    engine.score(job).await
-}
-
-#[track_caller]
-fn check_gates(reply: &ScoreReply, prices: &[f32], wanted: &[&str]) {
-    let names: Vec<&str> = reply.gates.iter().map(|weights| weights.gate.name.as_str()).collect();
-    assert_eq!(names, wanted);
-    for GateWeights { gate, weights } in &reply.gates {
-        let place = usize::from(gate.name == "gate.cvr");
-        assert_eq!(gate.experts.len(), place + 2);
-        assert_eq!(gate.experts[1], ["expert.ctr.1", "expert.cvr.1"][place]);
-        let rows = prices.iter().flat_map(|price| gate_weights(*price)[place].clone());
-        assert_eq!(*weights, rows.collect::<Vec<f32>>(), "{}", gate.name);
-    }
-}
-
-#[tokio::test]
-async fn gates_of_the_outputs_asked_for_are_run_only_where_they_are_wanted() {
-    let bench = Bench::new(one_worker());
-    let reply = score(&bench.engine, "shop", 20.0, &[1.0, 2.0], &[], None).await.unwrap();
-    assert_eq!(reply.gates, []);
-    for (outputs, gates) in [
-        (&[][..], &["gate.ctr", "gate.cvr"][..]),
-        (&["cvr", "ctr"], &["gate.ctr", "gate.cvr"]),
-        (&["ctcvr"], &["gate.ctr", "gate.cvr"]),
-        (&["cvr"], &["gate.cvr"]),
-    ] {
-        let reply = explain(&bench.engine, &[1.0, 2.0], outputs).await.unwrap();
-        check_scores(&reply, 20.0, &[1.0, 2.0]);
-        assert_eq!(reply.outputs.len(), if outputs.is_empty() { 3 } else { outputs.len() });
-        check_gates(&reply, &[1.0, 2.0], gates);
-    }
-    let runs: Vec<Vec<usize>> = bench.loader.take_runs().into_iter().map(|run| run.outputs).collect();
-    assert_eq!(runs, [vec![0, 1, 2], vec![0, 1, 2, 3, 4], vec![1, 0, 3, 4], vec![2, 3, 4], vec![1, 4]]);
-}
-
-#[tokio::test]
-async fn requests_with_and_without_gates_share_a_batch() {
-    let bench = Bench::new(one_worker());
-    bench.loader.hold();
-    let first = bench.spawn(10.0, &[1.0]);
-    bench.loader.wait_for_a_run().await;
-    let without = bench.spawn(20.0, &[2.0, 3.0]);
-    bench.until_waiting(2).await;
-    let spawn = |prices: &'static [f32], outputs: &'static [&'static str]| {
-        let engine = bench.engine.clone();
-        tokio::spawn(async move { explain(&engine, prices, outputs).await })
-    };
-    let both = spawn(&[0.5, 1.5, 2.5], &["ctcvr"]);
-    bench.until_waiting(5).await;
-    let one = spawn(&[3.5], &["ctr"]);
-    bench.until_waiting(6).await;
-    bench.loader.release();
-    assert!(first.await.unwrap().unwrap().gates.is_empty());
-    let without = without.await.unwrap().unwrap();
-    check_scores(&without, 20.0, &[2.0, 3.0]);
-    assert!(without.gates.is_empty());
-    let both = both.await.unwrap().unwrap();
-    check_scores(&both, 20.0, &[0.5, 1.5, 2.5]);
-    check_gates(&both, &[0.5, 1.5, 2.5], &["gate.ctr", "gate.cvr"]);
-    check_gates(&one.await.unwrap().unwrap(), &[3.5], &["gate.ctr"]);
-    let runs = bench.loader.take_runs();
-    assert_eq!((runs.len(), runs[1].rows, &runs[1].outputs), (2, 6, &vec![0, 1, 2, 3, 4]));
-}
-
-#[tokio::test]
-async fn gates_of_a_model_without_any_are_refused() {
-    let bench = Bench::new(one_worker());
-    let mut without = manifest();
-    without.gate_outputs.clear();
-    let writer = filled_writer(&bench.folder.path().join("shop"));
-    let bundle = writer.publish(without, |_| Ok(())).unwrap();
-    bench.engine.install(bench.engine.prepare(bundle).unwrap());
-    let error = explain(&bench.engine, &[1.0], &[]).await.unwrap_err();
-    assert!(error.to_string().contains("model 'shop/2' gives no gate weights"), "{error}");
 }
 
 #[tokio::test]
@@ -475,138 +386,6 @@ async fn encoded_batches_are_checked_for_shape_and_codes() {
     check(&|batch| batch.request_of = vec![0, 1, 0], "must not fall").await;
     check(&|batch| batch.request_of = vec![0, 1, 2], "below the 2 requests").await;
     check(&|batch| batch.request_of = vec![0, 1], "2 entries for 3 candidates").await;
-}
-
-#[tokio::test]
-async fn a_swap_fails_no_request_and_the_old_version_drains() {
-    let bench = Bench::new(EngineSettings { workers: 2, ..one_worker() });
-    let next = bench.prepare("shop");
-    bench.loader.hold();
-    let on_old = bench.spawn(1.0, &[1.0]);
-    bench.loader.wait_for_a_run().await;
-    assert_eq!(bench.engine.install(next).version, 2);
-    let states: Vec<(u64, bool)> =
-        bench.engine.models().iter().map(|info| (info.model.version, info.current)).collect();
-    assert_eq!(states, [(1, false), (2, true)]);
-    let engine = bench.engine.clone();
-    let retired = tokio::task::spawn_blocking(move || engine.retire("shop", 1, Duration::from_secs(60)));
-    while bench.engine.models().len() == 2 {
-        tokio::task::yield_now().await;
-    }
-    bench.loader.release();
-    assert_eq!(on_old.await.unwrap().unwrap().model.version, 1);
-    assert!(retired.await.unwrap(), "it has drained");
-    let reply = score(&bench.engine, "shop", 1.0, &[1.0], &[], None).await.unwrap();
-    assert_eq!(reply.model.version, 2);
-    assert!(bench.engine.retire("shop", 1, Duration::ZERO), "what is gone is drained");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_callers_during_many_swaps_all_get_their_scores() {
-    let bench = Bench::new(EngineSettings { workers: 2, queue_rows: 10_000, ..one_worker() });
-    let callers: Vec<_> = (0..8)
-        .map(|caller| {
-            let engine = bench.engine.clone();
-            tokio::spawn(async move {
-                for round in 0..200 {
-                    let (age, price) = (caller as f32, round as f32);
-                    let reply = score(&engine, "shop", age.into(), &[price, 1.0], &[], None).await.unwrap();
-                    check_scores(&reply, age, &[price, 1.0]);
-                }
-            })
-        })
-        .collect();
-    for version in 1..=10 {
-        let (engine, folder) = (bench.engine.clone(), bench.folder.path().to_path_buf());
-        tokio::task::spawn_blocking(move || {
-            engine.install(engine.prepare(publish(&folder, "shop")).unwrap());
-            assert!(engine.retire("shop", version, Duration::from_secs(60)));
-        })
-        .await
-        .unwrap();
-    }
-    for caller in callers {
-        caller.await.unwrap();
-    }
-    assert_eq!(bench.counts.scored.lock().unwrap().len(), 1600);
-}
-
-#[tokio::test]
-async fn a_version_whose_waiting_requests_all_expire_is_drained() {
-    let bench = Bench::new(one_worker());
-    bench.loader.hold();
-    let running = bench.spawn(1.0, &[1.0]);
-    bench.loader.wait_for_a_run().await;
-    let deadline = Some(Instant::now() + Duration::from_millis(100));
-    let engine = bench.engine.clone();
-    let expiring = tokio::spawn(async move { score(&engine, "shop", 1.0, &[1.0], &[], deadline).await });
-    while bench.engine.models()[0].waiting_rows == 0 && !expiring.is_finished() {
-        tokio::task::yield_now().await;
-    }
-    let engine = bench.engine.clone();
-    let retired = tokio::task::spawn_blocking(move || engine.retire("shop", 1, Duration::from_secs(60)));
-    // Blocks this thread, and with it the caller's timer: the worker is the first to see it expired.
-    std::thread::sleep(Duration::from_millis(150));
-    bench.loader.release();
-    assert!(retired.await.unwrap());
-    assert!(running.await.unwrap().is_ok());
-    assert!(matches!(expiring.await.unwrap(), Err(ScoreError::DeadlineExceeded)));
-}
-
-#[tokio::test]
-async fn golden_rows_keep_a_wrong_model_out() {
-    let bench = Bench::new(one_worker());
-    bench.loader.wrong_versions.lock().unwrap().push(2);
-    let error = bench.engine.prepare(publish(bench.folder.path(), "shop")).unwrap_err().to_string();
-    assert!(error.contains("golden request 0, candidate 0: ctr is 0.04"), "{error}");
-}
-
-#[tokio::test]
-async fn shutdown_finishes_what_waits() {
-    let bench = Bench::new(one_worker());
-    bench.loader.hold();
-    let first = bench.spawn(1.0, &[1.0]);
-    bench.loader.wait_for_a_run().await;
-    let second = bench.spawn(1.0, &[2.0]);
-    bench.until_waiting(1).await;
-    let engine = bench.engine.clone();
-    let stopping = tokio::task::spawn_blocking(move || engine.shutdown(Duration::from_secs(60)));
-    let refused = loop {
-        match score(
-            &bench.engine,
-            "shop",
-            1.0,
-            &[1.0; 50],
-            &[],
-            Some(Instant::now() + Duration::from_millis(5)),
-        )
-        .await
-        {
-            Err(ScoreError::DeadlineExceeded) => {}
-            other => break other,
-        }
-    };
-    assert!(matches!(refused, Err(ScoreError::ShuttingDown)), "{refused:?}");
-    bench.loader.release();
-    assert!(first.await.unwrap().is_ok());
-    assert!(second.await.unwrap().is_ok());
-    assert_eq!(stopping.await.unwrap(), Drained { abandoned: 0, complete: true });
-}
-
-#[tokio::test]
-async fn shutdown_turns_away_what_does_not_finish_in_time() {
-    let bench = Bench::new(one_worker());
-    bench.loader.hold();
-    let running = bench.spawn(1.0, &[1.0]);
-    bench.loader.wait_for_a_run().await;
-    let waiting = bench.spawn(1.0, &[2.0]);
-    bench.until_waiting(1).await;
-    let engine = bench.engine.clone();
-    let stopping = tokio::task::spawn_blocking(move || engine.shutdown(Duration::ZERO));
-    assert_eq!(stopping.await.unwrap(), Drained { abandoned: 1, complete: false });
-    assert!(matches!(waiting.await.unwrap(), Err(ScoreError::ShuttingDown)));
-    bench.loader.release();
-    assert!(running.await.unwrap().is_ok());
 }
 
 #[test]
