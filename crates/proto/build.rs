@@ -29,7 +29,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         fs::write(out.join(descriptors), compiled.encode_to_vec())?;
         // Tensors are read where they lie in the message.
         let raw = ".inference.ModelInferRequest.raw_input_contents";
-        tonic_prost_build::configure().bytes(raw).compile_fds(compiled)?;
+        let codec = "crate::bounded::BoundedCodec";
+        tonic_prost_build::configure().bytes(raw).codec_path(codec).compile_fds(compiled)?;
     }
     Ok(())
 }

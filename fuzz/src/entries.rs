@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use gatefold_features::{Encoder, Strictness};
+use gatefold_proto::bounded::decode;
+use gatefold_proto::inference;
 use gatefold_proto::ranking::v1 as wire;
 use gatefold_schema::{EncoderSet, EncoderState, Feature, FittedFeature};
 use gatefold_server::fusion::Formulas;
 use gatefold_server::settings::{Limits, Settings};
 use gatefold_server::{convert, tokens};
 use prost::Message;
+use prost::bytes::Bytes;
+use tonic::Code;
 
 /// How far bytes came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +48,9 @@ static ENCODER: LazyLock<Encoder> = LazyLock::new(|| {
 
 /// A request from its bytes to the features of a model.
 pub fn score_request(bytes: &[u8]) -> Reached {
-    let Ok(message) = wire::ScoreRequest::decode(bytes) else { return Reached::Nothing };
+    let Ok(message) = decode::<wire::ScoreRequest>(Bytes::copy_from_slice(bytes)) else {
+        return Reached::Nothing;
+    };
     let limits = Limits::default();
     let encoder = &*ENCODER;
     let side_of = |name: &str| encoder.feature_index(name).map(|at| encoder.set().features[at].feature.side);
@@ -56,6 +62,22 @@ pub fn score_request(bytes: &[u8]) -> Reached {
         Ok(_) if selected => Reached::Features,
         _ => Reached::Message,
     }
+}
+
+/// Every message that a client sends: what the server decodes is what the message is.
+pub fn messages(bytes: &[u8]) {
+    decoded::<wire::ScoreRequest>(bytes);
+    decoded::<wire::SetLabelRequest>(bytes);
+    decoded::<inference::ModelInferRequest>(bytes);
+    decoded::<inference::RepositoryModelLoadRequest>(bytes);
+}
+
+fn decoded<M: Message + Default>(bytes: &[u8]) {
+    let bounded = decode::<M>(Bytes::copy_from_slice(bytes)).map_err(|status| status.code());
+    let plain = M::decode(bytes).map_err(|_| Code::Internal);
+    // By their lengths, as a NaN equals nothing.
+    let length = |message: M| message.encoded_len();
+    assert_eq!(bounded.map(length), plain.map(length));
 }
 
 /// A text as the settings file and as the tokens file.

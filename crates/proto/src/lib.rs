@@ -1,6 +1,9 @@
-//! The Rust of the files in `proto/`, generated when this crate is built. No logic lives here.
+//! The Rust of the files in `proto/`, generated when this crate is built. No logic lives here but
+//! [`bounded`], by which the services decode.
 
 #![allow(missing_docs, clippy::all, reason = "generated code; what it means is said in the .proto files")]
+
+pub mod bounded;
 
 /// The ONNX file format, as far as Gatefold writes and reads it.
 pub mod onnx {

@@ -4,6 +4,7 @@
 //! there is a place for its next request.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -17,6 +18,29 @@ use crate::refusals::Refusals;
 /// Whether a call to `path` holds one request from its beginning to its end.
 pub(crate) fn holds_a_request(path: &str) -> bool {
     ["/gatefold.ranking.v1.Ranking/Score", "/inference.GRPCInferenceService/ModelInfer"].contains(&path)
+}
+
+/// Whether `path` is one of the calls that score.
+pub(crate) fn scores(path: &str) -> bool {
+    const STREAMS: [&str; 2] =
+        ["/gatefold.ranking.v1.Ranking/ScoreStream", "/inference.GRPCInferenceService/ModelStreamInfer"];
+    holds_a_request(path) || STREAMS.contains(&path)
+}
+
+/// Whether the message of a call has become a request, which is then counted as one. It travels with
+/// the call.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Taken(Arc<AtomicBool>);
+
+impl Taken {
+    /// Notes that it has.
+    pub(crate) fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn noted(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Places for requests. Cheap to clone; all clones share the places.
@@ -40,13 +64,11 @@ impl Gate {
         self.places.clone().acquire_owned().await.ok()
     }
 
-    /// Counts a message that is larger than `limits.message_bytes`: the transport refuses it, and
-    /// alone answers with this code.
-    fn note_size(&self, response: &Response) {
-        let code = response.headers().get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()));
-        if code == Some(Code::OutOfRange) {
-            self.metrics.refused(None, Code::OutOfRange, Rejection::Limit);
-            self.refusals.note(Rejection::Limit, None, "");
+    /// Counts a message that was answered with `code` before it became a request.
+    pub(crate) fn note_unread(&self, code: Code) {
+        if let Some(reason) = Rejection::of_unread(code) {
+            self.metrics.refused(None, code, reason);
+            self.refusals.note(reason, None, "");
         }
     }
 
@@ -62,14 +84,21 @@ impl Gate {
 }
 
 /// Refuses a scoring call for which there is no place.
-pub async fn enforce(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+pub async fn enforce(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     if !holds_a_request(request.uri().path()) {
         return next.run(request).await;
     }
     match gate.places.try_acquire() {
         Ok(_place) => {
+            let taken = Taken::default();
+            request.extensions_mut().insert(taken.clone());
             let response = next.run(request).await;
-            gate.note_size(&response);
+            let code = response.headers().get(Status::GRPC_STATUS);
+            let code = code.map(|code| Code::from_bytes(code.as_bytes()));
+            // A reply that is over a limit is refused by the transport, too.
+            if let Some(code) = code.filter(|code| !taken.noted() || *code == Code::OutOfRange) {
+                gate.note_unread(code);
+            }
             response
         }
         Err(_) => gate.refused().into_http(),

@@ -178,8 +178,7 @@ impl GrpcInferenceService for InferenceService {
         &self,
         request: Request<wire::ModelInferRequest>,
     ) -> Result<Response<wire::ModelInferResponse>, Status> {
-        let deadline = request.extensions().get::<Deadline>().copied();
-        self.scorer.answer(request.into_inner(), deadline).await.map(Response::new)
+        self.scorer.answer_call(request, |request| request).await
     }
 
     async fn model_stream_infer(
@@ -189,7 +188,7 @@ impl GrpcInferenceService for InferenceService {
         let deadline = request.extensions().get::<Deadline>().copied();
         let scorer = self.scorer.clone();
         let answer = move |request| stream_answer(scorer.clone(), request, deadline);
-        let replies = stream::in_order(request.into_inner(), self.scorer.clone(), answer);
+        let replies = stream::in_order(request, self.scorer.clone(), answer);
         Ok(Response::new(Box::pin(replies)))
     }
 

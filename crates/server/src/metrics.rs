@@ -20,7 +20,7 @@ mod table;
 mod tests;
 
 use std::fmt::Write;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use gatefold_engine::{BatchEvent, ModelInfo, ModelStatus, ModelVersion, ScoreReply};
 use gatefold_features::Tally;
@@ -99,11 +99,13 @@ pub struct Answered {
     pub total: Duration,
 }
 
-/// Counts a request as in flight until dropped, and as cancelled where it is dropped before
-/// [`InFlight::ended`].
+/// Counts a request as in flight until dropped. Where it is dropped before [`InFlight::ended`] it
+/// counts as cancelled, or as late where its deadline has passed.
 #[derive(Debug)]
 pub struct InFlight<'a> {
     metrics: &'a Metrics,
+    deadline: Option<Instant>,
+    model: Option<ModelVersion>,
     ended: bool,
 }
 
@@ -136,10 +138,10 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Notes that a request arrived.
-    pub fn arrived(&self) -> InFlight<'_> {
+    /// Notes that a request arrived, which is of no use after the `deadline`.
+    pub fn arrived(&self, deadline: Option<Instant>) -> InFlight<'_> {
         self.in_flight.inc();
-        InFlight { metrics: self, ended: false }
+        InFlight { metrics: self, deadline, model: None, ended: false }
     }
 
     /// Notes that a model version is about to take traffic.
@@ -229,9 +231,16 @@ fn request_log(registry: &mut Registry) -> Counters {
 }
 
 impl InFlight<'_> {
-    /// Notes that the request has its answer, whatever it is.
-    pub fn ended(mut self) {
+    /// Notes which model version the request is for.
+    pub fn is_for(&mut self, model: &ModelVersion) {
+        self.model = Some(model.clone());
+    }
+
+    /// Notes that the request has its answer, whatever it is; returns the model version it was for,
+    /// where it came so far.
+    pub fn ended(mut self) -> Option<ModelVersion> {
         self.ended = true;
+        self.model.take()
     }
 }
 
@@ -239,7 +248,12 @@ impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.metrics.in_flight.dec();
         if !self.ended {
-            self.metrics.refused(None, Code::Cancelled, Rejection::Cancelled);
+            let late = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
+            let (code, reason) = match late {
+                true => (Code::DeadlineExceeded, Rejection::Deadline),
+                false => (Code::Cancelled, Rejection::Cancelled),
+            };
+            self.metrics.refused(self.model.as_ref(), code, reason);
         }
     }
 }

@@ -7,14 +7,14 @@ use std::time::Instant;
 use gatefold_engine::{Engine, Features, ModelInfo, ScoreError, ScoreJob, ScoreReply, VersionChoice};
 use gatefold_features::RawBatch;
 use tokio::sync::watch;
-use tonic::Status;
+use tonic::{Request, Response, Status};
 use tracing::Instrument;
 use tracing::field::Empty;
 
 use crate::convert::FieldError;
 use crate::deadline::Deadline;
-use crate::gate::Gate;
-use crate::metrics::{Answered, Metrics};
+use crate::gate::{Gate, Taken};
+use crate::metrics::{Answered, InFlight, Metrics};
 use crate::refusals::Refusals;
 use crate::request_log::{Record, RequestLog};
 use crate::settings::Limits;
@@ -95,6 +95,20 @@ fn short(request_id: &str) -> &str {
 }
 
 impl Scorer {
+    /// Answers a call of one request, which `call` makes of its message.
+    pub(crate) async fn answer_call<Message, C: Call>(
+        &self,
+        request: Request<Message>,
+        call: impl FnOnce(Message) -> C,
+    ) -> Result<Response<C::Reply>, Status> {
+        let (_, extensions, message) = request.into_parts();
+        if let Some(taken) = extensions.get::<Taken>() {
+            taken.note();
+        }
+        let deadline = extensions.get::<Deadline>().copied();
+        self.answer(call(message), deadline).await.map(Response::new)
+    }
+
     /// Answers one request; counts and logs what became of it.
     pub(crate) async fn answer<C: Call>(
         &self,
@@ -102,7 +116,7 @@ impl Scorer {
         deadline: Option<Deadline>,
     ) -> Result<C::Reply, Status> {
         let started = Instant::now();
-        let in_flight = self.metrics.arrived();
+        let mut in_flight = self.metrics.arrived(deadline.map(|deadline| deadline.0));
         let span = tracing::debug_span!(
             "score",
             request_id = short(call.request_id()),
@@ -112,12 +126,10 @@ impl Scorer {
             error = Empty
         );
         let request_id = short(call.request_id()).to_owned();
-        let mut model = None;
-        let result = self.score(call, deadline, started, &mut model).instrument(span.clone()).await;
-        in_flight.ended();
+        let result = self.score(call, deadline, started, &mut in_flight).instrument(span.clone()).await;
+        let model = in_flight.ended();
         result.map_err(|refusal| {
             let _entered = span.entered();
-            let model = model.map(|info: ModelInfo| info.model);
             if let Some(model) = &model {
                 self.statistics.failed(model, started.elapsed());
             }
@@ -129,17 +141,18 @@ impl Scorer {
         })
     }
 
-    /// Scores one request; `model` is set as soon as it is known which one it is for.
+    /// Scores one request; `in_flight` learns which model it is for as soon as that is known.
     async fn score<C: Call>(
         &self,
         call: C,
         deadline: Option<Deadline>,
         started: Instant,
-        model: &mut Option<ModelInfo>,
+        in_flight: &mut InFlight<'_>,
     ) -> Result<C::Reply, Refusal> {
         let (name, version) = call.model()?;
-        let info = model.insert(self.find(name, version)?);
-        let (question, selection) = call.read(info, &self.limits)?;
+        let info = self.find(name, version)?;
+        in_flight.is_for(&info.model);
+        let (question, selection) = call.read(&info, &self.limits)?;
         let candidates = question.batch.candidates;
         tracing::Span::current()
             .record("model", &*info.model.name)
@@ -156,7 +169,7 @@ impl Scorer {
             priority: question.priority,
         };
         let mut reply = self.engine.score(job).await?;
-        self.log::<C>(short(call.request_id()), info, &question.batch, &selection, &reply);
+        self.log::<C>(short(call.request_id()), &info, &question.batch, &selection, &reply);
         drop(question);
         reply.timings.encode += checked;
         let (model, timings) = (reply.model.clone(), reply.timings);

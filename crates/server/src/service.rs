@@ -29,7 +29,7 @@ pub struct Service {
 
 impl Service {
     /// A service that scores by `scorer` and fuses by `formulas`. Once the scorer is told to stop,
-    /// streams end when their current requests are answered.
+    /// streams end when the requests they have read are answered.
     pub fn new(scorer: Arc<Scorer>, formulas: Formulas) -> Self {
         Self { scorer, formulas: Arc::new(formulas) }
     }
@@ -129,9 +129,8 @@ impl Ranking for Service {
         &self,
         request: Request<wire::ScoreRequest>,
     ) -> Result<Response<wire::ScoreResponse>, Status> {
-        let deadline = request.extensions().get::<Deadline>().copied();
-        let asked = Asked { request: request.into_inner(), formulas: self.formulas.clone() };
-        self.scorer.answer(asked, deadline).await.map(Response::new)
+        let formulas = self.formulas.clone();
+        self.scorer.answer_call(request, |request| Asked { request, formulas }).await
     }
 
     async fn score_stream(
@@ -143,7 +142,7 @@ impl Ranking for Service {
         let answer = move |request| {
             stream_answer(scorer.clone(), Asked { request, formulas: formulas.clone() }, deadline)
         };
-        let replies = stream::in_order(request.into_inner(), self.scorer.clone(), answer);
+        let replies = stream::in_order(request, self.scorer.clone(), answer);
         Ok(Response::new(Box::pin(replies)))
     }
 

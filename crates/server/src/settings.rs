@@ -112,8 +112,8 @@ settings! {
         /// Scoring requests that the server holds at once, whatever connections they came by. Beyond it
         /// a call is refused with RESOURCE_EXHAUSTED before its message is read, and streams are not
         /// read on. A bound on memory: where callers are not trusted, keep `requests` × `message_bytes`
-        /// far below what the machine has, as a message made to do harm (millions of empty inputs)
-        /// takes up to 160 times its bytes until it is refused.
+        /// far below what the machine has, as a message made to do harm (millions of empty words)
+        /// takes up to 25 times its bytes.
         pub requests: usize = 2048,
         /// Seconds from the beginning of a scoring call to its answer, whatever longer time the caller
         /// would wait; beyond it the call is answered DEADLINE_EXCEEDED. It bounds how long a caller
@@ -250,7 +250,8 @@ impl Settings {
             ("limits.candidates", self.limits.candidates, 1 << 24),
             ("limits.sequence_length", self.limits.sequence_length, 1 << 24),
             ("limits.text_bytes", self.limits.text_bytes, 1 << 24),
-            ("limits.columns", self.limits.columns, 1 << 16),
+            // A message of that many columns stays within the fields that one may have.
+            ("limits.columns", self.limits.columns, gatefold_proto::bounded::MOST_FIELDS / 4),
             ("limits.requests", self.limits.requests, 1 << 20),
             ("limits.stream_requests", self.limits.stream_requests, 1 << 16),
             ("limits.connection_calls", self.limits.connection_calls as usize, 1 << 20),

@@ -26,6 +26,7 @@ use subtle::ConstantTimeEq;
 use tonic::{Code, Status};
 use tracing::Instrument;
 
+use crate::gate;
 use crate::metrics::{Metrics, Rejection};
 use crate::refusals::Refusals;
 use crate::reload::{FileError, Reloaded};
@@ -40,12 +41,19 @@ pub enum Right {
     Admin,
 }
 
-impl fmt::Display for Right {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
+impl Right {
+    /// Its name in the tokens file.
+    pub fn name(self) -> &'static str {
+        match self {
             Right::Score => "score",
             Right::Admin => "admin",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
     }
 }
 
@@ -75,7 +83,7 @@ pub struct Callers(Vec<Caller>);
 #[derive(Debug)]
 struct Caller {
     name: Arc<str>,
-    hash: [u8; 32],
+    hash: Hash,
     rights: Vec<Right>,
 }
 
@@ -127,27 +135,17 @@ impl Callers {
         Ok(Callers(callers))
     }
 
-    /// The caller of this token. Every hash is compared, each in constant time, so the time says
-    /// nothing about which one is near.
-    fn find(&self, token: &str) -> Option<&Caller> {
-        let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+    /// The caller of the token with this hash. Every hash is compared, each in constant time, so the
+    /// time says nothing about which one is near.
+    fn find(&self, hash: &Hash) -> Option<&Caller> {
         self.0
             .iter()
-            .fold(None, |found, caller| if caller.hash.ct_eq(&hash).into() { Some(caller) } else { found })
+            .fold(None, |found, caller| if caller.hash.ct_eq(hash).into() { Some(caller) } else { found })
     }
 
-    /// The name of the caller whose token `headers` hold, if it has the right.
-    fn admit(&self, headers: &HeaderMap, needed: Right, what: &str) -> Result<Arc<str>, Status> {
-        let Some(value) = headers.get(header::AUTHORIZATION) else {
-            return Err(Status::unauthenticated(
-                "this server asks for a token: send it as `authorization: Bearer <token>`",
-            ));
-        };
-        let scheme = value.to_str().ok().and_then(|value| value.split_once(' '));
-        let Some((_, token)) = scheme.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
-            return Err(Status::unauthenticated("authorization is not of the form `Bearer <token>`"));
-        };
-        let Some(caller) = self.find(token.trim()) else {
+    /// The caller of the token with this hash, if it has the right.
+    fn admit(&self, hash: &Hash, needed: Right, what: &str) -> Result<&Caller, Status> {
+        let Some(caller) = self.find(hash) else {
             return Err(Status::unauthenticated("this token is none of a caller that the server knows"));
         };
         if !caller.rights.contains(&needed) {
@@ -155,11 +153,28 @@ impl Callers {
                 format!("caller '{}' lacks the right \"{needed}\", which {what} needs", caller.name);
             return Err(Status::permission_denied(message));
         }
-        Ok(caller.name.clone())
+        Ok(caller)
     }
 }
 
-fn hash_of(text: &str) -> Option<[u8; 32]> {
+/// The SHA-256 of a token.
+type Hash = [u8; 32];
+
+/// The hash of the token that `headers` hold.
+fn token(headers: &HeaderMap) -> Result<Hash, Status> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Err(Status::unauthenticated(
+            "this server asks for a token: send it as `authorization: Bearer <token>`",
+        ));
+    };
+    let scheme = value.to_str().ok().and_then(|value| value.split_once(' '));
+    let Some((_, token)) = scheme.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
+        return Err(Status::unauthenticated("authorization is not of the form `Bearer <token>`"));
+    };
+    Ok(Sha256::digest(token.trim().as_bytes()).into())
+}
+
+fn hash_of(text: &str) -> Option<Hash> {
     let mut hash = [0; 32];
     if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
@@ -194,25 +209,61 @@ impl Guard {
         Ok(Guard { callers, metrics, refusals })
     }
 
-    fn admit(&self, headers: &HeaderMap, needed: Right, what: &str) -> Result<Arc<str>, Status> {
-        let admitted = self.callers.get().admit(headers, needed, what);
+    /// The name of the caller whose token `headers` hold, if it has the right that `path` needs, and
+    /// the pass that this is.
+    fn admit(&self, headers: &HeaderMap, needed: Right, path: &str) -> Result<(Arc<str>, Pass), Status> {
+        let callers = self.callers.get();
+        let admitted = token(headers).and_then(|hash| {
+            let name = callers.admit(&hash, needed, path)?.name.clone();
+            Ok((name, Pass { guard: self.clone(), hash, needed, path: path.into() }))
+        });
         match &admitted {
-            Ok(name) => self.metrics.edge.called(name),
-            Err(status) => {
-                self.metrics.refused(None, status.code(), Rejection::Auth);
-                self.refusals.note(Rejection::Auth, None, "");
-            }
+            Ok((name, _)) => self.metrics.edge.called(name),
+            Err(status) => self.note(needed, path, status),
         }
         admitted
+    }
+
+    /// Counts a call that is refused; as a request without scores only where it asked for some.
+    fn note(&self, needed: Right, path: &str, status: &Status) {
+        self.metrics.edge.refused(needed);
+        if gate::scores(path) {
+            self.metrics.refused(None, status.code(), Rejection::Auth);
+        }
+        self.refusals.note(Rejection::Auth, None, "");
+    }
+}
+
+/// What a caller may go on doing for as long as the tokens file says so. It travels with the call.
+#[derive(Clone)]
+pub(crate) struct Pass {
+    guard: Guard,
+    hash: Hash,
+    needed: Right,
+    path: Arc<str>,
+}
+
+impl Pass {
+    /// Whether the caller still has the right, as the tokens file is now.
+    ///
+    /// # Errors
+    /// The status that a new call would be answered with, which is counted.
+    pub(crate) fn check(&self) -> Result<(), Status> {
+        let Pass { guard, hash, needed, path } = self;
+        let admitted = guard.callers.get().admit(hash, *needed, path).map(|_| ());
+        admitted.inspect_err(|status| guard.note(*needed, path, status))
     }
 }
 
 /// Lets gRPC calls pass whose caller has the right that they need.
-pub async fn enforce(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+pub async fn enforce(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let Some(needed) = needed(path) else { return next.run(request).await };
     match guard.admit(request.headers(), needed, path) {
-        Ok(caller) => next.run(request).instrument(tracing::debug_span!("call", %caller)).await,
+        Ok((caller, pass)) => {
+            request.extensions_mut().insert(pass);
+            next.run(request).instrument(tracing::debug_span!("call", %caller)).await
+        }
         Err(status) => status.into_http(),
     }
 }
@@ -248,14 +299,15 @@ mod tests {
     fn tokens_are_found_by_their_hash() {
         let text = format!("[[caller]]\nname = \"feed\"\nsha256 = \"{HASH}\"\nrights = [\"score\"]\n");
         let callers = Callers::from_toml(&text, "line").unwrap();
-        assert_eq!(callers.find("test").map(|caller| &*caller.name), Some("feed"));
         for other in ["", "Test", "test ", HASH] {
-            assert!(callers.find(other).is_none(), "{other:?}");
+            let hash = Sha256::digest(other).into();
+            assert!(callers.find(&hash).is_none(), "{other:?}");
         }
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, "bearer test".parse().unwrap());
-        assert_eq!(&*callers.admit(&headers, Right::Score, "/x").unwrap(), "feed");
-        let denied = callers.admit(&headers, Right::Admin, "/x").unwrap_err();
+        let hash = token(&headers).unwrap();
+        assert_eq!(&*callers.admit(&hash, Right::Score, "/x").unwrap().name, "feed");
+        let denied = callers.admit(&hash, Right::Admin, "/x").unwrap_err();
         assert_eq!(denied.message(), "caller 'feed' lacks the right \"admin\", which /x needs");
     }
 

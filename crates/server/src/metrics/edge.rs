@@ -8,6 +8,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::tokens::Right;
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByCaller {
     caller: Arc<str>,
@@ -16,6 +18,11 @@ struct ByCaller {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByProblem {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByRight {
+    right: &'static str,
 }
 
 /// Why a connection was not taken.
@@ -31,6 +38,7 @@ pub enum Turned {
 #[derive(Debug, Default)]
 pub struct Edge {
     calls: Family<ByCaller, Counter>,
+    refused: Family<ByRight, Counter>,
     connections: Gauge,
     turned_away: Family<ByProblem, Counter>,
 }
@@ -39,6 +47,9 @@ impl Edge {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let edge = Self::default();
         registry.register("calls", "Calls admitted by the token of a caller", edge.calls.clone());
+        let help = "Calls, streams and collections of metrics that are refused for their token or for the lack of \
+                    one, by the right that they need (score, admin)";
+        registry.register("calls_refused", help, edge.refused.clone());
         registry.register("connections", "Open connections to the gRPC port", edge.connections.clone());
         let help = "Connections closed because there were too many, or whose encryption failed";
         registry.register("connections_turned_away", help, edge.turned_away.clone());
@@ -48,6 +59,11 @@ impl Edge {
     /// Notes a call of a caller that the tokens file names.
     pub fn called(&self, caller: &Arc<str>) {
         self.calls.get_or_create(&ByCaller { caller: caller.clone() }).inc();
+    }
+
+    /// Notes a call that is refused because its caller is not known or lacks this right.
+    pub fn refused(&self, needed: Right) {
+        self.refused.get_or_create(&ByRight { right: needed.name() }).inc();
     }
 
     /// Notes that so many more connections are open.

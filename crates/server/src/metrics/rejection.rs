@@ -1,5 +1,7 @@
 //! Why requests get no scores, as a closed set of words.
 
+use tonic::Code;
+
 /// Why a request got no scores: the label `reason` of `gatefold_rejections_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rejection {
@@ -48,6 +50,18 @@ impl Rejection {
         Rejection::Failed,
         Rejection::Cancelled,
     ];
+
+    /// The reason of a message that the transport answered with `code` before there was a request:
+    /// it is over a limit (of bytes or of fields), is none, or did not come in time. `None` where its
+    /// caller is what has gone.
+    pub fn of_unread(code: Code) -> Option<Rejection> {
+        match code {
+            Code::OutOfRange | Code::InvalidArgument | Code::ResourceExhausted => Some(Rejection::Limit),
+            Code::Internal | Code::Unimplemented => Some(Rejection::BadInput),
+            Code::DeadlineExceeded => Some(Rejection::Deadline),
+            _ => None,
+        }
+    }
 
     /// The word for metrics and logs.
     pub fn name(self) -> &'static str {

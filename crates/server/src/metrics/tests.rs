@@ -19,6 +19,7 @@ fn install(metrics: &Metrics, version: u64) {
 /// Gives every metric at least one series.
 pub(super) fn fill(metrics: &Metrics) {
     metrics.edge.called(&"feed".into());
+    metrics.edge.refused(crate::tokens::Right::Admin);
     metrics.edge.turned_away(super::Turned::TooMany);
     let model = demo(7);
     install(metrics, 7);
@@ -67,7 +68,7 @@ fn value(text: &str, series: &str) -> Option<f64> {
 fn everything_is_counted_under_its_model_and_version() {
     let metrics = Metrics::default();
     fill(&metrics);
-    let in_flight = metrics.arrived();
+    let in_flight = metrics.arrived(None);
     let text = metrics.text();
     for (series, expected) in [
         ("gatefold_requests_total{model=\"demo\",version=\"7\",code=\"OK\"}", 1.0),
@@ -107,11 +108,22 @@ fn everything_is_counted_under_its_model_and_version() {
 }
 
 #[test]
-fn a_request_that_is_dropped_was_cancelled() {
+fn a_request_that_is_dropped_was_cancelled_or_late() {
     let metrics = Metrics::default();
-    drop(metrics.arrived());
-    let series = "gatefold_rejections_total{model=\"\",version=\"0\",reason=\"cancelled\"}";
-    assert_eq!(value(&metrics.text(), series), Some(1.0));
+    fill(&metrics);
+    let hour = Duration::from_secs(3600);
+    drop(metrics.arrived(Some(Instant::now() + hour)));
+    metrics.arrived(None).is_for(&demo(7));
+    metrics.arrived(Some(Instant::now())).is_for(&demo(7));
+    for (series, expected) in [
+        ("gatefold_rejections_total{model=\"\",version=\"0\",reason=\"cancelled\"}", 1.0),
+        ("gatefold_rejections_total{model=\"demo\",version=\"7\",reason=\"cancelled\"}", 1.0),
+        ("gatefold_rejections_total{model=\"demo\",version=\"7\",reason=\"deadline\"}", 1.0),
+        ("gatefold_requests_total{model=\"demo\",version=\"7\",code=\"DEADLINE_EXCEEDED\"}", 1.0),
+        ("gatefold_requests_in_flight", 0.0),
+    ] {
+        assert_eq!(value(&metrics.text(), series), Some(expected), "{series}");
+    }
 }
 
 #[test]

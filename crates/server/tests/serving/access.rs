@@ -102,13 +102,29 @@ async fn callers_need_a_token_with_the_right() {
     assert!(metrics.starts_with("HTTP/1.1 403"), "{metrics}");
     let metrics = running.get_with("/metrics", "authorization: Bearer operator-token\r\n").await;
     assert!(metrics.contains("gatefold_calls_total{caller=\"feed\"} 1\n"), "{metrics}");
-    assert!(metrics.contains("reason=\"auth\"} "), "{metrics}");
+    // Of the refused calls only those that wanted scores are requests without scores.
+    let refused = TOKENS.iter().filter(|(_, code, _)| *code != Code::Ok).count();
+    for line in [
+        format!("gatefold_rejections_total{{model=\"\",version=\"0\",reason=\"auth\"}} {refused}"),
+        format!("gatefold_calls_refused_total{{right=\"score\"}} {refused}"),
+        // Rollback, RepositoryModelLoad, and metrics twice.
+        "gatefold_calls_refused_total{right=\"admin\"} 4".to_owned(),
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
+    }
     assert!(!metrics.contains("-token"), "{metrics}");
 
     // A caller that is taken out of the file is a caller no more; a broken file changes nothing.
     std::fs::write(&file, "[[caller]]\n").unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
     client.score(with(request(&[1.0]), Some("Bearer feed-token"))).await.unwrap();
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let requests = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let mut stream = running.client().await;
+    let replies = stream.score_stream(with(requests, Some("Bearer feed-token"))).await;
+    let mut replies = replies.unwrap().into_inner();
+    sender.send(request(&[1.0])).await.unwrap();
+    assert!(replies.message().await.unwrap().is_some());
     let text = std::fs::read_to_string(tokens(folder.path())).unwrap();
     let (_, operator) = text.rsplit_once("[[caller]]").unwrap();
     std::fs::write(&file, format!("[[caller]]{operator}")).unwrap();
@@ -118,6 +134,10 @@ async fn callers_need_a_token_with_the_right() {
     })
     .await;
     client.score(with(request(&[1.0]), Some("Bearer operator-token"))).await.unwrap();
+    // Its streams end with the next request.
+    sender.send(request(&[1.0])).await.unwrap();
+    let end = replies.message().await.unwrap_err();
+    assert_eq!(end.code(), Code::Unauthenticated, "{end}");
 }
 
 /// An authority and what it has signed, as PEM files.

@@ -57,6 +57,7 @@ fn delimited(field: u8, content: &[u8]) -> Vec<u8> {
 fn any_bytes_are_refused_or_encoded() {
     check(20_000, prop::collection::vec(any::<u8>(), 0..400), |bytes| {
         entries::score_request(&bytes);
+        entries::messages(&bytes);
     });
 }
 
@@ -64,6 +65,7 @@ fn any_bytes_are_refused_or_encoded() {
 fn any_fields_are_refused_or_encoded() {
     let decoded = std::cell::Cell::new(0);
     check(20_000, prop::collection::vec(fields(), 0..8), |parts| {
+        entries::messages(&parts.concat());
         if entries::score_request(&parts.concat()) != Reached::Nothing {
             decoded.set(decoded.get() + 1);
         }

@@ -163,8 +163,34 @@ async fn a_stream_ends_when_the_server_stops() {
     let first = replies.message().await.unwrap().unwrap();
     assert!(matches!(first.result, Some(wire::score_stream_response::Result::Scores(_))), "{first:?}");
     running.stop();
-    // The caller keeps its side open; the server ends the stream all the same.
+    // The caller keeps its side open; the server ends the stream all the same, and says that what
+    // else was sent is to be sent again.
+    let end = replies.message().await.unwrap_err();
+    assert_eq!(end.code(), Code::Unavailable, "{end}");
+    assert!(end.message().starts_with("the server is stopping: requests of this stream"), "{end}");
+    running.ended().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stream_sends_to_a_server_that_stops_is_answered_or_refused() {
+    let mut running = Running::start(|settings| settings.limits.requests = 1).await;
+    running.delay.store(300, Ordering::Relaxed);
+    // The caller has ended its side, so the stream ends well after its answers.
+    let mut whole = running.client().await;
+    let requests = tokio_stream::iter([request(&[1.0])]);
+    let mut replies = whole.score_stream(requests).await.unwrap().into_inner();
+    eventually(async || running.get("/metrics").await.contains("gatefold_requests_in_flight 1\n")).await;
+    // The one place is taken, so this one waits.
+    let mut waiting = running.client().await;
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    sender.send(request(&[2.0])).await.unwrap();
+    let requests = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let mut unanswered = waiting.score_stream(requests).await.unwrap().into_inner();
+    running.stop();
+    assert!(replies.message().await.unwrap().is_some());
     assert!(replies.message().await.unwrap().is_none());
+    let end = unanswered.message().await.unwrap_err();
+    assert_eq!(end.code(), Code::Unavailable, "{end}");
     running.ended().await.unwrap();
 }
 

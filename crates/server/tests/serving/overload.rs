@@ -87,6 +87,21 @@ async fn streams_wait_for_places_and_lose_nothing() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_stream_that_is_silent_holds_no_place() {
+    let running = Running::start(|settings| settings.limits.requests = 1).await;
+    let mut client = running.client().await;
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let requests = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let mut replies = client.score_stream(requests).await.unwrap().into_inner();
+    for _ in 0..3 {
+        sender.send(request(&[1.0])).await.unwrap();
+        assert!(replies.message().await.unwrap().is_some());
+        // The place is given back a moment after the reply.
+        eventually(async || client.score(request(&[1.0])).await.is_ok()).await;
+    }
+}
+
 /// Batches of one request that take 20 ms each, asked for three times as fast by callers that wait
 /// 200 ms. No assertion looks at a clock: what is refused says why, what is admitted is answered by
 /// the thousands of milliseconds that the machine may take beside it.

@@ -269,7 +269,8 @@ async fn what_is_refused_cancelled_or_missing_is_counted() {
     let call = tokio::spawn(async move { client.score(request(&[1.0])).await });
     eventually(async || running.get("/metrics").await.contains("gatefold_requests_in_flight 1\n")).await;
     call.abort();
-    eventually(async || running.get("/metrics").await.contains("reason=\"cancelled\"} 1\n")).await;
+    let cancelled = "{model=\"demo\",version=\"1\",reason=\"cancelled\"} 1\n";
+    eventually(async || running.get("/metrics").await.contains(cancelled)).await;
     running.delay.store(0, Ordering::Relaxed);
     let metrics = running.get("/metrics").await;
     let demo = "model=\"demo\",version=\"1\"";
