@@ -20,8 +20,8 @@ use versions::Versions;
 pub use versions::{Routes, STABLE};
 
 use crate::{
-    BackendLoader, Bundle, EngineSettings, ModelState, ModelVersion, Observer, ScoreError, ScoreJob,
-    ScoreReply, SettingsError, VersionChoice, pin,
+    BackendError, BackendLoader, Bundle, EngineSettings, ModelState, ModelVersion, Observer, ScoreError,
+    ScoreJob, ScoreReply, SettingsError, VersionChoice, pin,
     scheduler::{Limits, Scheduler},
     worker,
 };
@@ -65,6 +65,9 @@ pub(crate) struct Shared {
     loader: Arc<dyn BackendLoader>,
     /// Models by name; each has at least one version.
     models: RwLock<BTreeMap<String, Versions>>,
+    /// Versions that went because they lost their last backend, with the reason, until their model is
+    /// installed again or forgotten.
+    lost: Mutex<BTreeMap<ModelVersion, String>>,
     scheduler: Mutex<Scheduler>,
     /// Told when a worker may have something to do.
     pub(crate) work: Condvar,
@@ -106,6 +109,7 @@ impl Engine {
             observer,
             loader,
             models: RwLock::new(BTreeMap::new()),
+            lost: Mutex::default(),
             scheduler: Mutex::new(Scheduler::new(limits)),
             work: Condvar::new(),
             progress: Condvar::new(),
@@ -149,6 +153,7 @@ impl Engine {
     pub fn install(&self, prepared: Prepared) -> ModelVersion {
         let Prepared { instance, backends, .. } = prepared;
         let model = instance.model.clone();
+        self.shared.lock_lost().remove(&model);
         self.shared.observer.installed(&model, &instance.bundle);
         let lane = self.shared.lock().add(instance.clone(), backends);
         let served = Arc::new(Served { instance, lane, since: std::time::SystemTime::now() });
@@ -199,6 +204,17 @@ impl Engine {
         drained
     }
 
+    /// Versions that take no traffic because their backends panicked and none could be opened again,
+    /// each with the reason.
+    pub fn lost(&self) -> BTreeMap<ModelVersion, String> {
+        self.shared.lock_lost().clone()
+    }
+
+    /// Forgets that versions of a model were lost: none of them is wanted any more.
+    pub(crate) fn forget_lost(&self, name: &str) {
+        self.shared.lock_lost().retain(|model, _| *model.name != *name);
+    }
+
     /// Tells the observer what the registry found.
     pub(crate) fn observe(&self, model: &ModelVersion, state: &ModelState) {
         self.shared.observer.model(model, state);
@@ -218,13 +234,10 @@ impl Engine {
     /// The version of a model that a job would be scored by.
     ///
     /// # Errors
-    /// [`ScoreError::UnknownModel`], [`ScoreError::UnknownVersion`] or
-    /// [`ScoreError::UnknownLabel`].
+    /// [`ScoreError::UnknownModel`], [`ScoreError::UnknownVersion`], [`ScoreError::UnknownLabel`] or
+    /// [`ScoreError::Lost`].
     pub fn model(&self, name: &str, version: VersionChoice<'_>) -> Result<ModelInfo, ScoreError> {
-        let models = self.shared.models.read().unwrap_or_else(PoisonError::into_inner);
-        let (name, versions) = named(&models, name)?;
-        let served = versions.choose(name, version)?;
-        Ok(info(versions, &served, &self.shared.lock()))
+        self.shared.choose(name, version, |versions, served| info(versions, &served, &self.shared.lock()))
     }
 
     /// Scores the candidates of one job.
@@ -322,11 +335,63 @@ impl Shared {
         name: &str,
         version: VersionChoice<'_>,
     ) -> Result<(Arc<Served>, Vec<String>), ScoreError> {
+        self.choose(name, version, |versions, served| {
+            let labels = versions.labels_of(served.instance.model.version);
+            (served, labels)
+        })
+    }
+
+    /// What `found` makes of the model version that is asked for.
+    fn choose<T>(
+        &self,
+        name: &str,
+        version: VersionChoice<'_>,
+        found: impl FnOnce(&Versions, Arc<Served>) -> T,
+    ) -> Result<T, ScoreError> {
         let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
-        let (name, versions) = named(&models, name)?;
-        let served = versions.choose(name, version)?;
-        let labels = versions.labels_of(served.instance.model.version);
-        Ok((served, labels))
+        let chosen = named(&models, name).and_then(|(name, versions)| {
+            let served = versions.choose(name, version)?;
+            Ok(found(versions, served))
+        });
+        chosen.map_err(|error| self.lost_or(error))
+    }
+
+    /// That a version was lost, where `error` says that there is none of the name.
+    fn lost_or(&self, error: ScoreError) -> ScoreError {
+        let lost = self.lock_lost();
+        let found = match &error {
+            ScoreError::UnknownModel { model, .. } => lost.keys().rev().find(|lost| *lost.name == **model),
+            ScoreError::UnknownVersion { model, version, .. } => {
+                lost.keys().find(|lost| *lost.name == **model && lost.version == *version)
+            }
+            _ => None,
+        };
+        found.cloned().map_or(error, |model| ScoreError::Lost { model })
+    }
+
+    /// Takes a version out of traffic whose last backend is gone because of `error`.
+    pub(crate) fn lose(&self, lane: u64, model: &ModelVersion, error: &BackendError) {
+        let reason = format!(
+            "its backends panicked and cannot be opened again ({error}): load the model again, or restart \
+             the server"
+        );
+        {
+            let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+            let Some(versions) = models.get_mut(&*model.name) else { return };
+            if versions.loaded.get(&model.version).is_none_or(|served| served.lane != lane) {
+                // Another has taken its place already.
+                return;
+            }
+            versions.loaded.remove(&model.version);
+            models.retain(|_, versions| !versions.loaded.is_empty());
+            self.lock_lost().insert(model.clone(), reason.clone());
+        }
+        tracing::error!(%model, reason, "the model takes no traffic any more");
+        self.observer.model(model, &ModelState::Refused { reason });
+    }
+
+    fn lock_lost(&self) -> MutexGuard<'_, BTreeMap<ModelVersion, String>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -340,8 +340,17 @@ impl Inner {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is known of each version, with what the engine has lost since the last look: it is refused,
+    /// and its model settled again, so that a lower version may take its place.
     fn known(&self) -> MutexGuard<'_, BTreeMap<ModelVersion, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for (model, reason) in self.engine.lost() {
+            if let Some(entry) = known.get_mut(&model).filter(|entry| entry.state == ModelState::Serving) {
+                *entry = Known::new(ModelState::Refused { reason }, entry.stamp);
+                self.settled.lock().unwrap_or_else(PoisonError::into_inner).remove(&model.name);
+            }
+        }
+        known
     }
 
     fn stopping(&self) -> bool {

@@ -424,20 +424,22 @@ impl Scheduler {
 
     /// Takes back the backend that was lent for a batch of `rows`, or `None` where it is lost, and
     /// learns how long the batch `took`. A lane that has lost its last backend answers what waits in
-    /// it and takes no more.
+    /// it and takes no more; whether this is what happened now.
     pub(crate) fn give_back(
         &mut self,
         lane: u64,
         backend: Option<Box<dyn Backend>>,
         rows: usize,
         took: Duration,
-    ) {
+    ) -> bool {
+        let mut lost = false;
         if let Some(found) = self.lanes.get_mut(&lane) {
             found.lent -= 1;
             found.running = found.running.saturating_sub(rows);
             found.pace.ran(rows, took);
             found.free.extend(backend);
             if found.free.is_empty() && found.lent == 0 {
+                lost = !found.retired;
                 found.retired = true;
                 for entry in found.clear() {
                     let _ = entry.reply.send(Err(found.instance.lost()));
@@ -445,6 +447,7 @@ impl Scheduler {
             }
         }
         self.remove_if_done(lane);
+        lost
     }
 
     /// Takes no new entries; what waits is still served.

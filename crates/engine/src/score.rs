@@ -234,6 +234,14 @@ pub enum ScoreError {
         /// What went wrong.
         reason: Arc<BackendError>,
     },
+    /// The model's backends panicked and none could be opened again.
+    #[error(
+        "model '{model}' has failed and takes no traffic; its status and the log say why; try again elsewhere"
+    )]
+    Lost {
+        /// The model.
+        model: ModelVersion,
+    },
     /// The process is stopping.
     #[error("the server is stopping; try again elsewhere")]
     ShuttingDown,
@@ -256,6 +264,7 @@ impl ScoreError {
             ScoreError::DeadlineExceeded => "deadline_exceeded",
             ScoreError::Encode(_) | ScoreError::Batch { .. } => "bad_features",
             ScoreError::Backend { .. } => "backend",
+            ScoreError::Lost { .. } => "lost",
             ScoreError::ShuttingDown => "shutting_down",
         }
     }

@@ -28,10 +28,19 @@ pub(crate) fn run(shared: &Shared) {
                     shared.work.notify_one();
                 }
                 drop(scheduler);
-                let (lane, rows, begun) = (work.lane, work.rows, Instant::now());
-                let backend = serve(shared, work);
+                let (lane, rows, instance) = (work.lane, work.rows, work.instance.clone());
+                let begun = Instant::now();
+                let (backend, error) = match serve(shared, work) {
+                    Ok(backend) => (Some(backend), None),
+                    Err(error) => (None, Some(error)),
+                };
                 scheduler = shared.lock();
-                scheduler.give_back(lane, backend, rows, begun.elapsed());
+                let lost = scheduler.give_back(lane, backend, rows, begun.elapsed());
+                if let Some(error) = error.filter(|_| lost) {
+                    drop(scheduler);
+                    shared.lose(lane, &instance.model, &error);
+                    scheduler = shared.lock();
+                }
             }
             Next::Wait(until) => {
                 let timeout = until.saturating_duration_since(Instant::now());
@@ -44,8 +53,8 @@ pub(crate) fn run(shared: &Shared) {
 }
 
 /// Runs one batch and answers its entries. Gives the backend back, or a fresh one in its place
-/// where it panicked.
-fn serve(shared: &Shared, work: Work) -> Option<Box<dyn Backend>> {
+/// where it panicked, or why there is none.
+fn serve(shared: &Shared, work: Work) -> Result<Box<dyn Backend>, BackendError> {
     let Work { instance, mut backend, mut entries, .. } = work;
     // A batch belongs to no single request: it and the requests are linked both ways.
     let span = tracing::debug_span!(parent: None, "batch", model = %instance.model, jobs = entries.len());
@@ -62,18 +71,14 @@ fn serve(shared: &Shared, work: Work) -> Option<Box<dyn Backend>> {
             let reason = panic_message(panic.as_ref());
             tracing::error!(model = %instance.model, %reason, "the backend panicked; opening a new one");
             answer(entries, |_| Err(instance.failed(BackendError::Run(reason.clone()))));
-            return match instance.open_backend() {
-                Ok(backend) => Some(backend),
-                Err(error) => {
-                    tracing::error!(model = %instance.model, %error, "the backend cannot be opened again");
-                    None
-                }
-            };
+            return instance.open_backend().inspect_err(|error| {
+                tracing::error!(model = %instance.model, %error, "the backend cannot be opened again");
+            });
         }
     };
     let mut answers = answers.into_iter();
     answer(entries, |_| answers.next().unwrap_or_else(|| Err(instance.lost())));
-    Some(backend)
+    Ok(backend)
 }
 
 fn answer(entries: Vec<Entry>, mut result: impl FnMut(&Entry) -> Result<Scored, ScoreError>) {

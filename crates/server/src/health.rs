@@ -63,7 +63,7 @@ impl Observer for EngineListener {
 
     fn model(&self, model: &ModelVersion, state: &ModelState) {
         self.statistics.model(model, state);
-        if *state == ModelState::Unloaded {
+        if matches!(state, ModelState::Unloaded | ModelState::Refused { .. }) {
             self.metrics.unloaded(model);
         }
         self.changed.send_replace(());

@@ -115,10 +115,10 @@ impl Statistics {
             ModelState::Serving => {
                 versions.entry(model.clone()).or_default();
             }
-            ModelState::Unloaded => {
+            ModelState::Unloaded | ModelState::Refused { .. } => {
                 versions.remove(model);
             }
-            ModelState::Loading | ModelState::Draining | ModelState::Refused { .. } => {}
+            ModelState::Loading | ModelState::Draining => {}
         }
     }
 

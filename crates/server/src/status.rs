@@ -40,7 +40,7 @@ impl Refusal {
                     Code::ResourceExhausted
                 }
                 ScoreError::DeadlineExceeded => Code::DeadlineExceeded,
-                ScoreError::ShuttingDown => Code::Unavailable,
+                ScoreError::Lost { .. } | ScoreError::ShuttingDown => Code::Unavailable,
                 ScoreError::Batch { .. } | ScoreError::Backend { .. } => Code::Internal,
             },
         }
@@ -67,7 +67,9 @@ impl Refusal {
                 ScoreError::TooLate { .. } => Rejection::TooLate,
                 ScoreError::DeadlineExceeded => Rejection::Deadline,
                 ScoreError::ShuttingDown => Rejection::Stopping,
-                ScoreError::Batch { .. } | ScoreError::Backend { .. } => Rejection::Failed,
+                ScoreError::Batch { .. } | ScoreError::Backend { .. } | ScoreError::Lost { .. } => {
+                    Rejection::Failed
+                }
             },
         }
     }

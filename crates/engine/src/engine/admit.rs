@@ -27,7 +27,7 @@ pub(super) async fn score(
         let (served, labels) = shared.find(model, version).map_err(|error| (String::new(), error))?;
         let named = |error| (served.instance.model.name.to_string(), error);
         if retired == Some(served.lane) {
-            // Nothing has taken its place: it went because it lost its last backend.
+            // Nothing has taken its place: it goes because it has lost its last backend.
             return Err(named(served.instance.lost()));
         }
         let raw = match &features {

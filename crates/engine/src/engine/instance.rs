@@ -34,7 +34,7 @@ impl Instance {
 
     /// The answer to a request whose worker or last backend is gone.
     pub(crate) fn lost(&self) -> ScoreError {
-        self.failed(BackendError::Run("the backend is gone; the log says why".into()))
+        ScoreError::Lost { model: self.model.clone() }
     }
 }
 

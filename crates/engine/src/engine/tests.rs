@@ -16,6 +16,7 @@ struct Counts {
     scored: Mutex<Vec<usize>>,
     failed: Mutex<Vec<(String, &'static str)>>,
     batches: Mutex<Vec<(usize, usize, bool)>>,
+    states: Mutex<Vec<ModelState>>,
 }
 
 impl Observer for Counts {
@@ -24,6 +25,9 @@ impl Observer for Counts {
     }
     fn failed(&self, model: &str, error: &ScoreError) {
         self.failed.lock().unwrap().push((model.to_owned(), error.reason()));
+    }
+    fn model(&self, _: &ModelVersion, state: &ModelState) {
+        self.states.lock().unwrap().push(state.clone());
     }
     fn batch(&self, event: &BatchEvent<'_>) {
         self.batches.lock().unwrap().push((event.jobs, event.rows, event.ok));
@@ -316,12 +320,32 @@ async fn a_model_that_lost_its_last_backend_says_so_until_it_is_loaded_again() {
     assert!(first.await.unwrap().unwrap_err().to_string().contains("a price that panics"));
     for request in [second, request(1.0), request(2.0)] {
         let error = request.await.unwrap().unwrap_err();
-        assert_eq!(error.reason(), "backend");
-        assert!(error.to_string().contains("the backend is gone"), "{error}");
+        assert_eq!(error.reason(), "lost");
+        let expected = "model 'shop/1' has failed and takes no traffic; its status and the log say why; try again \
+                        elsewhere";
+        assert_eq!(error.to_string(), expected);
+    }
+    while !bench.engine.models().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let lost = bench.engine.lost();
+    let reason = "its backends panicked and cannot be opened again (running the model failed: no backend can be \
+                  opened): load the model again, or restart the server";
+    assert_eq!(lost.values().collect::<Vec<_>>(), [reason]);
+    let states = bench.counts.states.lock().unwrap().clone();
+    assert_eq!(states.last(), Some(&ModelState::Refused { reason: reason.to_owned() }));
+    // By name, by version and by its label it is lost; another version is not there.
+    for choice in [VersionChoice::Current, VersionChoice::Version(1), VersionChoice::Label(STABLE)] {
+        assert_eq!(bench.engine.model("shop", choice).unwrap_err().reason(), "lost", "{choice:?}");
     }
     *bench.loader.closed.lock().unwrap() = false;
     bench.engine.install(bench.prepare("shop"));
     assert!(request(1.0).await.unwrap().is_ok());
+    assert_eq!(bench.engine.model("shop", VersionChoice::Version(1)).unwrap_err().reason(), "lost");
+    assert_eq!(
+        bench.engine.model("shop", VersionChoice::Version(3)).unwrap_err().reason(),
+        "unknown_version"
+    );
 }
 
 #[tokio::test]

@@ -79,6 +79,9 @@ impl Inner {
         let name = &turn.name;
         self.note_found(name, &view);
         let mut keep = Vec::new();
+        if view.wanted.unloaded || view.found.is_empty() {
+            self.engine.forget_lost(name);
+        }
         if !view.wanted.unloaded {
             let policy = self.settings.policy(name);
             let ceiling = view.wanted.labels.get(STABLE).copied();

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    EngineSettings, Features, NoObserver, ScoreJob, VersionPolicy,
-    testing::{SharedLoader, TestLoader, encoders, expected, json_request, publish},
+    EngineSettings, Features, NoObserver, ScoreError, ScoreJob, ScoreReply, VersionPolicy,
+    testing::{PANICKING_PRICE, SharedLoader, TestLoader, encoders, expected, json_request, publish},
 };
 
 struct Bench {
@@ -63,6 +63,34 @@ impl Bench {
         for (label, expected) in labels {
             assert_eq!(version(VersionChoice::Label(label)).unwrap(), *expected, "{label}");
         }
+    }
+
+    /// The model's answer to a request of one candidate.
+    fn score(&self, version: VersionChoice<'_>, price: f32) -> Result<ScoreReply, ScoreError> {
+        let set = encoders();
+        let requests = [json_request(31.0, &[price])];
+        let raw = gatefold_features::RawBatch::from_json(&requests, &set).unwrap();
+        let job = ScoreJob {
+            model: "shop",
+            version,
+            features: Features::Raw(&raw),
+            outputs: &[],
+            gates: false,
+            deadline: None,
+            priority: 0,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(self.engine.score(job))
+    }
+
+    /// Lets the version that serves lose its backend, and waits until it serves no more.
+    fn lose(&self) {
+        *self.loader.closed.lock().unwrap() = true;
+        self.score(VersionChoice::Current, PANICKING_PRICE).unwrap_err();
+        while !self.engine.models().is_empty() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        *self.loader.closed.lock().unwrap() = false;
     }
 
     fn path(&self, model: &str) -> PathBuf {
@@ -154,30 +182,18 @@ fn a_missing_folder_is_an_error_that_says_what_to_do() {
     fs::create_dir(bench.folder.path()).unwrap();
 }
 
-#[tokio::test]
-async fn the_watcher_finds_what_appears() {
+#[test]
+fn the_watcher_finds_what_appears() {
     let mut bench = Bench::new(Some(Duration::from_millis(2)));
     bench.registry.refresh().unwrap();
     bench.registry.watch().unwrap();
     bench.registry.watch().unwrap();
     publish(bench.folder.path(), "shop");
     while bench.engine.models().is_empty() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        std::thread::sleep(Duration::from_millis(1));
     }
-    let set = encoders();
-    let requests = [json_request(31.0, &[1.0])];
-    let raw = gatefold_features::RawBatch::from_json(&requests, &set).unwrap();
-    let features = Features::Raw(&raw);
-    let job = ScoreJob {
-        model: "shop",
-        version: VersionChoice::Current,
-        features,
-        outputs: &[],
-        gates: false,
-        deadline: None,
-        priority: 0,
-    };
-    assert_eq!(bench.engine.score(job).await.unwrap().scores[0], [expected(31.0, 1.0)[0]]);
+    let reply = bench.score(VersionChoice::Current, 1.0).unwrap();
+    assert_eq!(reply.scores[0], [expected(31.0, 1.0)[0]]);
 }
 
 #[test]
@@ -308,23 +324,7 @@ fn a_version_that_is_labelled_while_another_drains_is_not_retired() {
         }
     };
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let set = encoders();
-            let requests = [json_request(31.0, &[1.0])];
-            let raw = gatefold_features::RawBatch::from_json(&requests, &set).unwrap();
-            let (version, features) = (VersionChoice::Version(1), Features::Raw(&raw));
-            let job = ScoreJob {
-                model: "shop",
-                version,
-                features,
-                outputs: &[],
-                gates: false,
-                deadline: None,
-                priority: 0,
-            };
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(bench.engine.score(job)).unwrap();
-        });
+        scope.spawn(|| bench.score(VersionChoice::Version(1), 1.0).unwrap());
         until(&|| !bench.loader.take_runs().is_empty());
         // Another server takes both labels away, and version 1 has a request to finish.
         fs::write(folder.join(STATE_FILE), "{}").unwrap();
@@ -459,4 +459,25 @@ fn what_cannot_be_loaded_or_unloaded_is_named() {
     publish(bench.folder.path(), "shop");
     bench.registry.load("shop").unwrap();
     assert_eq!(bench.engine.models()[0].model.version, 2);
+}
+
+/// What the engine loses under a model gives way to the version below, until somebody asks again.
+#[test]
+fn a_version_that_loses_its_backends_is_refused_and_the_one_below_serves() {
+    let bench = Bench::new(None);
+    publish(bench.folder.path(), "shop");
+    publish(bench.folder.path(), "shop");
+    bench.check(&["shop/2"], &[("shop/1", "unloaded"), ("shop/2", "serving")]);
+    bench.lose();
+    // Before anybody looks at the folder.
+    let state = bench.registry.status().remove(1).state;
+    assert!(matches!(&state, ModelState::Refused { reason } if reason.starts_with("its backends panicked")));
+    bench.check(&["shop/1"], &[("shop/1", "serving"), ("shop/2", "its backends panicked")]);
+    bench.registry.load("shop").unwrap();
+    bench.check(&["shop/2"], &[("shop/1", "unloaded"), ("shop/2", "serving")]);
+    // An unloaded model is not one that was lost.
+    bench.lose();
+    bench.registry.unload("shop").unwrap();
+    let error = bench.engine.model("shop", VersionChoice::Current).unwrap_err();
+    assert_eq!(error.reason(), "unknown_model");
 }

@@ -273,9 +273,19 @@ fn a_lane_that_lost_its_last_backend_answers_and_takes_no_more() {
     bench.push(lane, 10);
     let waiting = bench.push(lane, 10);
     bench.take();
-    bench.scheduler.give_back(lane, None, 10, MILLISECOND);
-    assert!(matches!(bench.answer(waiting), Some(ScoreError::Backend { .. })));
+    assert!(bench.scheduler.give_back(lane, None, 10, MILLISECOND));
+    assert!(matches!(bench.answer(waiting), Some(ScoreError::Lost { .. })));
     assert!(!bench.scheduler.has(lane));
+    // One that was going anyway has lost nothing, nor has one that keeps a backend.
+    let (going, two) = (bench.lane(1), bench.lane(2));
+    for lane in [going, two] {
+        bench.push(lane, 10);
+        bench.take();
+    }
+    bench.scheduler.retire(going);
+    assert!(!bench.scheduler.give_back(going, None, 10, MILLISECOND));
+    assert!(!bench.scheduler.give_back(two, None, 10, MILLISECOND));
+    assert!(!bench.scheduler.has(going) && bench.scheduler.has(two));
 }
 
 #[test]

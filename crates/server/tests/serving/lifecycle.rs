@@ -13,6 +13,7 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+use wire::admin_client::AdminClient;
 
 use crate::support::{Running, eventually, formula, publish, request};
 
@@ -261,4 +262,39 @@ async fn a_refused_version_is_counted_beside_the_one_that_serves() {
         let line = format!("gatefold_model_versions{{model=\"demo\",state=\"{state}\"}} {count}\n");
         assert!(metrics.contains(&line), "{line} is not in\n{metrics}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_has_lost_its_backends_is_seen_everywhere() {
+    let running = Running::start(|settings| settings.workers = 1).await;
+    let mut client = running.client().await;
+    let mut admin = AdminClient::new(running.channel().await);
+    running.broken.store(true, Ordering::Relaxed);
+    let failed = client.score(request(&[99.0])).await.unwrap_err();
+    assert_eq!(failed.code(), Code::Internal, "{failed}");
+    eventually(async || health(&running, "demo").await == Ok(ServingStatus::NotServing)).await;
+    assert_eq!(health(&running, "").await, Ok(ServingStatus::NotServing));
+    let ready = running.get("/readyz").await;
+    assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
+    let reason =
+        "its backends panicked and cannot be opened again (the device is gone): load the model again";
+    assert!(ready.contains(&format!("demo/1: refused: {reason}")), "{ready}");
+    let status = admin.list_versions(wire::ListVersionsRequest::default()).await.unwrap().into_inner();
+    assert_eq!(status.versions[0].state(), wire::VersionState::Refused);
+    assert!(status.versions[0].reason.starts_with(reason), "{status:?}");
+    let metrics = running.get("/metrics").await;
+    assert!(metrics.contains("gatefold_model_versions{model=\"demo\",state=\"refused\"} 1\n"), "{metrics}");
+    let mut named = request(&[1.0]);
+    named.model = "demo".into();
+    let lost = client.score(named).await.unwrap_err();
+    assert_eq!(lost.code(), Code::Unavailable, "{lost}");
+    assert!(lost.message().starts_with("model 'demo/1' has failed and takes no traffic"), "{lost}");
+    // Loading it again is tried, and works once the device is there.
+    let load = || wire::LoadModelRequest { model: "demo".into() };
+    let refused = admin.load_model(load()).await.unwrap_err();
+    assert!(refused.message().contains("demo/1 is refused: the device is gone"), "{refused}");
+    running.broken.store(false, Ordering::Relaxed);
+    admin.load_model(load()).await.unwrap();
+    client.score(request(&[1.0])).await.unwrap();
+    eventually(async || health(&running, "demo").await == Ok(ServingStatus::Serving)).await;
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use gatefold_engine::{Backend, BackendError, BackendLoader, Bundle, BundleWriter, GraphForm};
@@ -29,6 +29,8 @@ pub(crate) struct Running {
     pub(crate) admin: SocketAddr,
     /// Milliseconds that a batch takes.
     pub(crate) delay: Arc<AtomicU64>,
+    /// While true, no backend can be opened.
+    pub(crate) broken: Arc<AtomicBool>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -56,13 +58,13 @@ impl Running {
         };
         change(&mut settings);
         let (stop, stopped) = oneshot::channel();
-        let delay = Arc::new(AtomicU64::new(0));
-        let loader = Arc::new(FormulaLoader { delay: delay.clone() });
+        let (delay, broken) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let loader = Arc::new(FormulaLoader { delay: delay.clone(), broken: broken.clone() });
         let task = tokio::spawn(async move {
             let shutdown = async { stopped.await.unwrap_or(()) };
             gatefold_server::run_with(settings, loader, listener, admin_listener, shutdown).await
         });
-        Running { folder, address, admin, delay, stop: Some(stop), task }
+        Running { folder, address, admin, delay, broken, stop: Some(stop), task }
     }
 
     pub(crate) async fn client(&self) -> client::Client {
@@ -252,6 +254,7 @@ pub(crate) fn column(name: &str, values: wire::column::Values) -> wire::Column {
 /// Opens [`Formula`]s.
 struct FormulaLoader {
     delay: Arc<AtomicU64>,
+    broken: Arc<AtomicBool>,
 }
 
 /// Computes [`formula`], after a while.
@@ -262,6 +265,9 @@ struct Formula {
 
 impl BackendLoader for FormulaLoader {
     fn open(&self, bundle: &Bundle, _form: GraphForm) -> Result<Box<dyn Backend>, BackendError> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(BackendError::Unavailable("the device is gone".into()));
+        }
         let file = bundle.path().join("model.onnx");
         let text = std::fs::read_to_string(&file).unwrap_or_default();
         let offset = text.parse().map_err(|_| BackendError::Load { file, reason: "not a formula".into() })?;
@@ -281,6 +287,7 @@ impl Backend for Formula {
         if price.contains(&66.0) {
             return Err(BackendError::Run("a price of 66".into()));
         }
+        assert!(!price.contains(&99.0), "the price 99 stands for a model that panics");
         let rows: Vec<[f32; 3]> = (0..batch.candidates)
             .map(|row| formula(age[batch.request_of[row] as usize], price[row], self.offset))
             .collect();
