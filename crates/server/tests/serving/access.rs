@@ -1,5 +1,5 @@
-//! Who may connect and call: TLS, tokens, numbers of connections, encodings of messages. Each refusal
-//! with its status and message, in tables.
+//! Who may connect and call: TLS, tokens, numbers of connections, encodings of messages. What is said
+//! to whom is in the table of `refusals`.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ use wire::admin_client::AdminClient;
 use crate::support::{Running, eventually, request};
 
 /// A tokens file of `feed`, who may score, and `operator`, who may do everything.
-fn tokens(folder: &Path) -> PathBuf {
+pub(crate) fn tokens(folder: &Path) -> PathBuf {
     let mut text = String::new();
     for (name, token, rights) in
         [("feed", "feed-token", r#"["score"]"#), ("operator", "operator-token", r#"["score", "admin"]"#)]
@@ -33,22 +33,8 @@ fn tokens(folder: &Path) -> PathBuf {
     file
 }
 
-/// The value of `authorization`, where there is one, and what answers a `Score`.
-const TOKENS: &[(Option<&str>, Code, &str)] = &[
-    (Some("Bearer feed-token"), Code::Ok, ""),
-    (Some("bearer operator-token"), Code::Ok, ""),
-    (None, Code::Unauthenticated, "this server asks for a token: send it as `authorization: Bearer <token>`"),
-    (Some("feed-token"), Code::Unauthenticated, "authorization is not of the form `Bearer <token>`"),
-    (Some("Basic ZmVlZA=="), Code::Unauthenticated, "authorization is not of the form `Bearer <token>`"),
-    (
-        Some("Bearer feed-tokem"),
-        Code::Unauthenticated,
-        "this token is none of a caller that the server knows",
-    ),
-    (Some("Bearer "), Code::Unauthenticated, "this token is none of a caller"),
-];
-
-fn with<T>(message: T, authorization: Option<&str>) -> Request<T> {
+/// A request of the caller with this `authorization`, where there is one.
+pub(crate) fn with<T>(message: T, authorization: Option<&str>) -> Request<T> {
     let mut request = Request::new(message);
     if let Some(value) = authorization {
         let value: MetadataValue<_> = value.parse().unwrap();
@@ -67,14 +53,12 @@ async fn callers_need_a_token_with_the_right() {
     })
     .await;
     let mut client = running.client().await;
-    for (authorization, code, message) in TOKENS {
-        let result = client.score(with(request(&[1.0]), *authorization)).await;
-        let (found, text) = result.map_or_else(
-            |status| (status.code(), status.message().to_owned()),
-            |_| (Code::Ok, String::new()),
-        );
-        assert_eq!(found, *code, "{authorization:?}: {text}");
-        assert!(text.contains(message), "{authorization:?}: {text}");
+    for token in ["Bearer feed-token", "bearer operator-token"] {
+        client.score(with(request(&[1.0]), Some(token))).await.unwrap();
+    }
+    for token in [None, Some("feed-token"), Some("Bearer feed-tokem")] {
+        let error = client.score(with(request(&[1.0]), token)).await.unwrap_err();
+        assert_eq!(error.code(), Code::Unauthenticated, "{token:?}: {error}");
     }
     // What changes the models needs another right, in both protocols.
     let address = format!("http://{}", running.address);
@@ -82,8 +66,6 @@ async fn callers_need_a_token_with_the_right() {
     let rollback = || wire::RollbackRequest { model: "demo".into() };
     let denied = admin.rollback(with(rollback(), Some("Bearer feed-token"))).await.unwrap_err();
     assert_eq!(denied.code(), Code::PermissionDenied);
-    let lacks = "caller 'feed' lacks the right \"admin\", which /gatefold.ranking.v1.Admin/Rollback needs";
-    assert_eq!(denied.message(), lacks);
     let refused = admin.rollback(with(rollback(), Some("Bearer operator-token"))).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
     let mut inference = GrpcInferenceServiceClient::new(client::connect(&address).await.unwrap());
@@ -103,12 +85,11 @@ async fn callers_need_a_token_with_the_right() {
     let metrics = running.get_with("/metrics", "authorization: Bearer operator-token\r\n").await;
     assert!(metrics.contains("gatefold_calls_total{caller=\"feed\"} 1\n"), "{metrics}");
     // Of the refused calls only those that wanted scores are requests without scores.
-    let refused = TOKENS.iter().filter(|(_, code, _)| *code != Code::Ok).count();
     for line in [
-        format!("gatefold_rejections_total{{model=\"\",version=\"0\",reason=\"auth\"}} {refused}"),
-        format!("gatefold_calls_refused_total{{right=\"score\"}} {refused}"),
+        "gatefold_rejections_total{model=\"\",version=\"0\",reason=\"auth\"} 3",
+        "gatefold_calls_refused_total{right=\"score\"} 3",
         // Rollback, RepositoryModelLoad, and metrics twice.
-        "gatefold_calls_refused_total{right=\"admin\"} 4".to_owned(),
+        "gatefold_calls_refused_total{right=\"admin\"} 4",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
     }
@@ -342,55 +323,5 @@ async fn messages_are_compressed_as_both_sides_agree() {
         let reply = client.score(request(&[1.0; 500])).await.unwrap();
         assert_eq!(reply.metadata().get("grpc-encoding").unwrap(), "zstd");
         assert_eq!(reply.into_inner().outputs[0].scores.len(), 500);
-    }
-}
-
-/// Encoding of a request, candidates, bytes of its id, and the answer of a server that accepts gzip
-/// alone, requests of 100 kB and replies of 2 kB.
-const SIZES: &[(Option<CompressionEncoding>, usize, usize, Code, &str)] = &[
-    (None, 1, 10_000, Code::OutOfRange, "encoded message length too large"),
-    (None, 1, 1000, Code::Ok, ""),
-    (Some(CompressionEncoding::Gzip), 1, 1000, Code::Ok, ""),
-    (
-        Some(CompressionEncoding::Zstd),
-        1,
-        1000,
-        Code::Unimplemented,
-        "compressed with `zstd` which isn't supported",
-    ),
-    (None, 1, 200_000, Code::OutOfRange, "found 200"),
-    // A bomb: a few hundred bytes that would be 50 MB.
-    (
-        Some(CompressionEncoding::Gzip),
-        1,
-        50_000_000,
-        Code::ResourceExhausted,
-        "size limit, of 100000 bytes, exceeded",
-    ),
-    (None, 600, 0, Code::OutOfRange, "encoded message length too large"),
-];
-
-#[tokio::test(flavor = "multi_thread")]
-async fn sizes_and_encodings_beyond_the_settings_are_refused() {
-    let running = Running::start(|settings| {
-        settings.compression.accept = vec![Encoding::Gzip];
-        settings.limits.message_bytes = 100_000;
-        settings.limits.reply_bytes = 2000;
-    })
-    .await;
-    for (encoding, candidates, id, code, message) in SIZES {
-        let mut client = running.client().await.max_encoding_message_size(usize::MAX);
-        if let Some(encoding) = encoding {
-            client = client.send_compressed(*encoding);
-        }
-        let mut asked = request(&vec![1.0; *candidates]);
-        asked.request_id = "x".repeat(*id);
-        let result = client.score(asked).await;
-        let (found, text) = result.map_or_else(
-            |status| (status.code(), status.message().to_owned()),
-            |_| (Code::Ok, String::new()),
-        );
-        assert_eq!(found, *code, "{encoding:?} {candidates} {id}: {text}");
-        assert!(text.contains(message), "{encoding:?} {candidates} {id}: {text}");
     }
 }

@@ -2,12 +2,12 @@
 //! of a few lines, so that every score can be worked out by hand.
 
 mod access;
-mod bad_requests;
 mod bytes;
 mod inference;
 mod lifecycle;
 mod operator;
 mod overload;
+mod refusals;
 mod request_log;
 mod scoring;
 mod support;

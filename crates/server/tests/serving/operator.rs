@@ -77,10 +77,6 @@ async fn a_canary_takes_the_requests_that_name_it() {
         error.message().ends_with("no version labelled 'blue'; labels: stable (1), canary (2)"),
         "{error}"
     );
-    asked.version = 1;
-    let error = client.score(asked).await.unwrap_err();
-    assert_eq!(error.code(), Code::InvalidArgument);
-    assert!(error.message().contains("label: is 'blue' beside version 1: give one of them"), "{error}");
 
     // A bad version is refused, and the old one stays.
     publish(running.folder.path(), "demo", 0.5);
@@ -88,8 +84,6 @@ async fn a_canary_takes_the_requests_that_name_it() {
     let (code, message) = set("stable", 3).await.unwrap_err();
     assert_eq!(code, Code::FailedPrecondition);
     assert!(message.starts_with("demo/3 is refused: ") && message.contains("model.onnx"), "{message}");
-    assert_eq!(set("stable", 9).await.unwrap_err().0, Code::NotFound);
-    assert_eq!(set("9", 1).await.unwrap_err().0, Code::InvalidArgument);
     assert_eq!(client.score(request(&[1.0])).await.unwrap().into_inner().version, 1);
 }
 
@@ -108,6 +102,4 @@ async fn a_model_is_unloaded_and_loaded() {
     );
     admin.load_model(wire::LoadModelRequest { model: "demo".into() }).await.unwrap();
     client.score(request(&[1.0])).await.unwrap();
-    let error = admin.load_model(wire::LoadModelRequest { model: "dome".into() }).await.unwrap_err();
-    assert_eq!(error.code(), Code::NotFound);
 }

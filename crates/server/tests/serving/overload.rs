@@ -9,8 +9,7 @@ use tokio_stream::StreamExt;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Code, Request};
 
-use crate::bad_requests::Bytes;
-use crate::support::{Running, eventually, request};
+use crate::support::{Bytes, Running, eventually, request};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_beyond_the_bound_are_refused_before_they_are_read() {
