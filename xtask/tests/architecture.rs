@@ -7,18 +7,19 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Each crate, and the workspace crates that it may use directly.
-const MAY_USE: [(&str, &[&str]); 17] = [
+const MAY_USE: [(&str, &[&str]); 18] = [
     ("gatefold-proto", &[]),
     ("gatefold-schema", &[]),
     ("gatefold-features", &["schema"]),
     ("gatefold-formula", &[]),
     ("gatefold-metrics", &[]),
+    ("gatefold-history", &[]),
     ("gatefold-graph", &[]),
     ("gatefold-exec", &["graph"]),
     ("gatefold-nn", &["graph", "schema"]),
     ("gatefold-onnx", &["graph", "schema", "proto"]),
     ("gatefold-dataset", &["schema", "features"]),
-    ("gatefold-samples", &["schema", "features"]),
+    ("gatefold-samples", &["schema", "features", "history"]),
     (
         "gatefold-trainer",
         &[
@@ -52,6 +53,7 @@ const MAY_USE: [(&str, &[&str]); 17] = [
             "nn",
             "onnx",
             "dataset",
+            "history",
             "samples",
             "trainer",
             "engine",
