@@ -10,6 +10,10 @@
 //! | the last version of its profile, not too old and not written later | [`latest`] |
 //! | how many events within a window, their sum, mean, least, greatest, distinct | [`windows`] |
 //! | its last k events | [`last`] |
+//! | the number of its session | [`sessions`] |
+//!
+//! What comes after the instant is the label: which click or conversion is credited to which impression
+//! ([`attribution`]), and what to do about those that come late ([`feedback`]).
 //!
 //! **Times** are `i64`, in microseconds by convention: any unit will do if all share it. **Keys** are dense codes
 //! `u32` in `0..keys`. **Strictly before**: an event at the instant of a query is not known to it, so queries at
@@ -18,11 +22,14 @@
 //! The crate knows no files, no data frames and no schema. It starts no threads: give each of yours a kernel, or
 //! a range of keys ([`Timeline::keys_in`]).
 
+pub mod attribution;
 mod error;
+pub mod feedback;
 pub mod intern;
 pub mod last;
 pub mod latest;
 pub mod order;
+pub mod sessions;
 pub mod windows;
 
 pub use error::HistoryError;

@@ -24,7 +24,7 @@ proptest! {
         let versions = Versions::new(&events.keys, &events.times, created.as_deref(), KEYS).unwrap();
         let found = latest(queries.timeline().view(), &versions, time_to_live);
         let written = |row: u32| created.as_ref().map(|created| created[row as usize]);
-        for row in 0..queries.len() {
+        for (row, &found) in found.iter().enumerate() {
             let time = queries.times[row];
             let best = events
                 .rows_before(queries.keys[row], time, None)
@@ -32,7 +32,7 @@ proptest! {
                 .filter(|&version| written(version).is_none_or(|written| written < time))
                 .max_by_key(|&version| (events.times[version as usize], written(version), version))
                 .filter(|&version| time_to_live.is_none_or(|limit| time - events.times[version as usize] <= limit));
-            prop_assert_eq!(found[row], best.unwrap_or(NONE), "query {}", row);
+            prop_assert_eq!(found, best.unwrap_or(NONE), "query {}", row);
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Every kernel against its definition, computed the slow way on small random logs with coarse clock ticks (so
 //! that equal times and events on the borders of windows are common), and on cases by hand.
 
+mod attribution;
+mod feedback;
 mod intern;
 mod last;
 mod latest;
 mod order;
+mod sessions;
 mod windows;
 
 use gatefold_history::{NONE, Timeline};
