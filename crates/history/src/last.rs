@@ -42,7 +42,7 @@ impl Tail {
 /// When queries and events have different numbers of keys.
 pub fn last(queries: View<'_>, events: View<'_>, count: u32, window: Option<i64>) -> Vec<Tail> {
     let mut tails = vec![Tail::default(); queries.row_count()];
-    for_each_query(queries, events, &[window], |position, held| {
+    for_each_query(queries, &[events], &[window], |position, held| {
         let held = &held[0];
         let length = (held.end - held.start).min(count);
         tails[queries.rows()[position] as usize] = Tail { end: held.end, length };

@@ -181,6 +181,15 @@ impl<'a> View<'a> {
         self.row_count
     }
 
+    /// A column of the caller's rows in the order of positions, so that a kernel reads it from front to back.
+    ///
+    /// # Panics
+    ///
+    /// When the column has fewer values than there are rows.
+    pub fn in_order<T: Copy>(&self, column: &[T]) -> Vec<T> {
+        self.rows.iter().map(|&row| column[row as usize]).collect()
+    }
+
     /// Row of the earliest event of each key, or [`NONE`]: `[keys]`. What is left of a log whose repeated
     /// events are one.
     pub fn earliest(&self) -> Vec<u32> {

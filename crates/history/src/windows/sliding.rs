@@ -30,7 +30,6 @@ fn step(from: &Range<u32>, to: &Range<u32>) -> Step {
 #[derive(Debug, Clone)]
 pub struct Total<'a> {
     values: &'a [f64],
-    rows: &'a [u32],
     held: Range<u32>,
     sum: ExactSum,
     rounded: f64,
@@ -38,10 +37,9 @@ pub struct Total<'a> {
 }
 
 impl<'a> Total<'a> {
-    /// Of `values[row]`, where `rows[position]` are the rows of the events' [`View`](crate::View). A `NaN` is no
-    /// value.
-    pub fn new(values: &'a [f64], rows: &'a [u32]) -> Self {
-        Self { values, rows, held: 0..0, sum: ExactSum::default(), rounded: 0.0, count: 0 }
+    /// Of `values[position]`: a column [in the order](crate::View::in_order) of the events. A `NaN` is no value.
+    pub fn new(values: &'a [f64]) -> Self {
+        Self { values, held: 0..0, sum: ExactSum::default(), rounded: 0.0, count: 0 }
     }
 
     /// Sum and number of the values at these positions. Neither border may be before that of the call before.
@@ -54,12 +52,12 @@ impl<'a> Total<'a> {
             self.sum.clear();
             self.count = 0;
         } else {
-            for value in present(self.values, self.rows, leave) {
+            for value in present(self.values, leave) {
                 self.sum.subtract(value);
                 self.count -= 1;
             }
         }
-        for value in present(self.values, self.rows, enter) {
+        for value in present(self.values, enter) {
             self.sum.add(value);
             self.count += 1;
         }
@@ -69,35 +67,31 @@ impl<'a> Total<'a> {
     }
 }
 
-fn present<'a>(
-    values: &'a [f64],
-    rows: &'a [u32],
-    positions: Range<u32>,
-) -> impl Iterator<Item = f64> + use<'a> {
-    let rows = &rows[positions.start as usize..positions.end as usize];
-    rows.iter().map(|&row| values[row as usize]).filter(|value| !value.is_nan())
+fn present(values: &[f64], positions: Range<u32>) -> impl Iterator<Item = f64> {
+    let values = &values[positions.start as usize..positions.end as usize];
+    values.iter().copied().filter(|value| !value.is_nan())
 }
 
 /// The least or the greatest value in a window: a queue of those that no later one beats.
 #[derive(Debug, Clone)]
 pub struct Extreme<'a> {
     values: &'a [f64],
-    rows: &'a [u32],
-    beats: fn(f64, f64) -> bool,
+    /// 1 for the greatest, -1 for the least: what the values are multiplied by.
+    sign: f64,
     held: Range<u32>,
-    /// Positions and values, each better than all after it.
+    /// Positions and values times `sign`, each greater than all after it.
     queue: VecDeque<(u32, f64)>,
 }
 
 impl<'a> Extreme<'a> {
-    /// The least of `values[row]`; see [`Total::new`].
-    pub fn least(values: &'a [f64], rows: &'a [u32]) -> Self {
-        Self { values, rows, beats: |new, old| new <= old, held: 0..0, queue: VecDeque::new() }
+    /// The least of `values[position]`; see [`Total::new`].
+    pub fn least(values: &'a [f64]) -> Self {
+        Self { values, sign: -1.0, held: 0..0, queue: VecDeque::new() }
     }
 
-    /// The greatest of `values[row]`; see [`Total::new`].
-    pub fn greatest(values: &'a [f64], rows: &'a [u32]) -> Self {
-        Self { beats: |new, old| new >= old, ..Self::least(values, rows) }
+    /// The greatest of `values[position]`; see [`Total::new`].
+    pub fn greatest(values: &'a [f64]) -> Self {
+        Self { sign: 1.0, ..Self::least(values) }
     }
 
     /// The extreme of the values at these positions, `NaN` of none. Neither border may be before that of the
@@ -111,17 +105,17 @@ impl<'a> Extreme<'a> {
             self.queue.pop_front();
         }
         for position in enter {
-            let value = self.values[self.rows[position as usize] as usize];
+            let value = self.values[position as usize] * self.sign;
             if value.is_nan() {
                 continue;
             }
-            while self.queue.back().is_some_and(|&(_, last)| (self.beats)(value, last)) {
+            while self.queue.back().is_some_and(|&(_, last)| value >= last) {
                 self.queue.pop_back();
             }
             self.queue.push_back((position, value));
         }
         self.held = held.clone();
-        self.queue.front().map_or(f64::NAN, |&(_, value)| value)
+        self.queue.front().map_or(f64::NAN, |&(_, value)| value * self.sign)
     }
 }
 
@@ -129,7 +123,6 @@ impl<'a> Extreme<'a> {
 #[derive(Debug, Clone)]
 pub struct Distinct<'a> {
     codes: &'a [u32],
-    rows: &'a [u32],
     held: Range<u32>,
     /// How often the window holds each code.
     counts: Vec<u32>,
@@ -137,27 +130,23 @@ pub struct Distinct<'a> {
 }
 
 impl<'a> Distinct<'a> {
-    /// Of the dense `codes[row]`; see [`Total::new`]. [`NONE`] is no code.
-    pub fn new(codes: &'a [u32], rows: &'a [u32]) -> Self {
+    /// Of the dense `codes[position]`; see [`Total::new`]. [`NONE`] is no code.
+    pub fn new(codes: &'a [u32]) -> Self {
         let size = codes.iter().filter(|&&code| code != NONE).max().map_or(0, |&code| code as usize + 1);
-        Self { codes, rows, held: 0..0, counts: vec![0; size], distinct: 0 }
+        Self { codes, held: 0..0, counts: vec![0; size], distinct: 0 }
     }
 
     /// Number of distinct codes at these positions. Neither border may be before that of the call before.
     pub fn over(&mut self, held: &Range<u32>) -> u32 {
         let Step { leave, enter, .. } = step(&self.held, held);
-        for position in leave {
-            if let Some(count) =
-                self.counts.get_mut(self.codes[self.rows[position as usize] as usize] as usize)
-            {
+        for &code in &self.codes[leave.start as usize..leave.end as usize] {
+            if let Some(count) = self.counts.get_mut(code as usize) {
                 *count -= 1;
                 self.distinct -= u32::from(*count == 0);
             }
         }
-        for position in enter {
-            if let Some(count) =
-                self.counts.get_mut(self.codes[self.rows[position as usize] as usize] as usize)
-            {
+        for &code in &self.codes[enter.start as usize..enter.end as usize] {
+            if let Some(count) = self.counts.get_mut(code as usize) {
                 self.distinct += u32::from(*count == 0);
                 *count += 1;
             }

@@ -57,6 +57,19 @@ proptest! {
     }
 
     #[test]
+    fn several_logs_are_counted_in_one_pass(queries in log(25), logs in [log(30), log(30)]) {
+        let timelines = logs.each_ref().map(Log::timeline);
+        let found = counts(queries.timeline().view(), &[timelines[0].view(), timelines[1].view()], &WINDOWS);
+        let mut expected = Vec::new();
+        for (&key, &time) in queries.keys.iter().zip(&queries.times) {
+            for log in &logs {
+                expected.extend(WINDOWS.map(|window| log.rows_before(key, time, window).len() as u32));
+            }
+        }
+        prop_assert_eq!(found, expected);
+    }
+
+    #[test]
     fn sums_and_means_are_exact(
         queries in log(25),
         (events, values) in log(40).prop_flat_map(|log| {
@@ -114,7 +127,7 @@ proptest! {
         let visits = |shares: &[Range<usize>]| {
             let mut visits = Vec::new();
             for keys in shares {
-                for_each_query(queries.keys_in(keys.clone()), events.keys_in(keys.clone()), &WINDOWS, |position, held| {
+                for_each_query(queries.keys_in(keys.clone()), &[events.keys_in(keys.clone())], &WINDOWS, |position, held| {
                     visits.push((position, held.to_vec()));
                 });
             }
@@ -146,7 +159,7 @@ fn windows_are_closed_on_the_left_and_open_at_the_instant() {
     let events = Log::of(&[(0, 10), (0, 11), (0, 20)]);
     let queries = Log::of(&[(0, 20), (0, 21), (0, 22), (0, 10), (0, i64::MIN), (NONE, 22), (1, 22)]);
     let found =
-        counts(queries.timeline().view(), events.timeline().view(), &[Some(10), None, Some(i64::MAX)]);
+        counts(queries.timeline().view(), &[events.timeline().view()], &[Some(10), None, Some(i64::MAX)]);
     assert_eq!(found, [2, 2, 2, 2, 3, 3, 1, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
 
@@ -189,5 +202,5 @@ fn an_infinity_leaves_with_its_event() {
 #[should_panic(expected = "must number the same keys")]
 fn logs_that_number_other_keys_are_refused() {
     let log = Log::of(&[(0, 1)]).timeline();
-    counts(log.view(), log.keys_in(0..1), &[None]);
+    counts(log.view(), &[log.keys_in(0..1)], &[None]);
 }
