@@ -33,41 +33,16 @@ pub fn for_each_query(
         assert_eq!(queries.keys(), log.keys(), "queries and events must number the same keys");
     }
     let width = logs.len() * windows.len();
-    // Borders of the queries of one block, found window by window, so that each search is a loop of few registers.
-    let mut ends = [0; BLOCK];
+    let mut slides: Vec<Slide<'_>> = logs.iter().map(|log| Slide::new(*log, windows)).collect();
     let mut held = vec![0..0; BLOCK * width];
-    let mut cursors: Vec<Cursor> = Vec::with_capacity(logs.len() * (1 + windows.len()));
     for key in 0..queries.keys() {
-        cursors.clear();
-        for log in logs {
-            let start = log.positions(key).start;
-            cursors.extend(std::iter::repeat_n(Cursor(start), 1 + windows.len()));
-        }
+        slides.iter_mut().for_each(|slide| slide.start(key));
         let mut positions = queries.positions(key);
         while !positions.is_empty() {
             let block = positions.start..positions.end.min(positions.start + BLOCK);
             positions.start = block.end;
-            let instants = &queries.times()[block.clone()];
-            let mut column = 0;
-            for (log, cursors) in logs.iter().zip(cursors.chunks_exact_mut(1 + windows.len())) {
-                let times = &log.times()[..log.positions(key).end];
-                let (end, starts) = cursors.split_at_mut(1);
-                for (found, &instant) in ends.iter_mut().zip(instants) {
-                    *found = end[0].first_not_before(times, instant);
-                }
-                for (start, window) in starts.iter_mut().zip(windows) {
-                    let borders = held[column..].iter_mut().step_by(width).zip(ends.iter().zip(instants));
-                    match window {
-                        Some(window) => {
-                            for (held, (&end, &instant)) in borders {
-                                let from = instant.saturating_sub(*window);
-                                *held = start.first_not_before(&times[..end], from) as u32..end as u32;
-                            }
-                        }
-                        None => borders.for_each(|(held, (&end, _))| *held = start.0 as u32..end as u32),
-                    }
-                    column += 1;
-                }
+            for (log, slide) in slides.iter_mut().enumerate() {
+                slide.find(&queries.times()[block.clone()], &mut held[log * windows.len()..], width);
             }
             for (index, position) in block.enumerate() {
                 visit(position, &held[index * width..(index + 1) * width]);
@@ -76,22 +51,68 @@ pub fn for_each_query(
     }
 }
 
-/// Queries whose windows are found together.
+/// Queries whose windows are found together: border by border, so that each search is a loop of few registers.
 const BLOCK: usize = 128;
+
+/// The windows over one log as they slide from query to query of a key.
+struct Slide<'a> {
+    log: View<'a>,
+    windows: &'a [Option<i64>],
+    /// Times of the log up to the last of the key.
+    times: &'a [i64],
+    end: Cursor,
+    /// Of each window.
+    starts: Vec<Cursor>,
+    /// End of the windows of each query of a block.
+    ends: [usize; BLOCK],
+}
+
+impl<'a> Slide<'a> {
+    fn new(log: View<'a>, windows: &'a [Option<i64>]) -> Self {
+        let starts = vec![Cursor(0); windows.len()];
+        Self { log, windows, times: &[], end: Cursor(0), starts, ends: [0; BLOCK] }
+    }
+
+    /// Goes to the first event of a key.
+    fn start(&mut self, key: usize) {
+        let positions = self.log.positions(key);
+        self.times = &self.log.times()[..positions.end];
+        self.end = Cursor(positions.start);
+        self.starts.fill(self.end);
+    }
+
+    /// Finds the windows of up to [`BLOCK`] queries: `held[query * width + window]`.
+    fn find(&mut self, instants: &[i64], held: &mut [Range<u32>], width: usize) {
+        // Copies of the cursors stay in registers.
+        let mut cursor = self.end;
+        for (end, &instant) in self.ends.iter_mut().zip(instants) {
+            cursor.move_to(instant, self.times);
+            *end = cursor.0;
+        }
+        self.end = cursor;
+        for (column, (start, window)) in self.starts.iter_mut().zip(self.windows).enumerate() {
+            let mut cursor = *start;
+            for (query, (&end, &instant)) in self.ends.iter().zip(instants).enumerate() {
+                if let Some(window) = window {
+                    cursor.move_to(instant.saturating_sub(*window), &self.times[..end]);
+                }
+                held[query * width + column] = cursor.0 as u32..end as u32;
+            }
+            *start = cursor;
+        }
+    }
+}
 
 /// A position that only moves forward.
 #[derive(Debug, Clone, Copy)]
 struct Cursor(usize);
 
 impl Cursor {
-    /// Moves to the first of `times`, from where it is, that is not before `instant`, or to their end.
-    fn first_not_before(&mut self, times: &[i64], instant: i64) -> usize {
-        let mut position = self.0;
-        while position < times.len() && times[position] < instant {
-            position += 1;
+    /// Moves on to the first of `times` that is not before `instant`, or to their end.
+    fn move_to(&mut self, instant: i64, times: &[i64]) {
+        while times.get(self.0).is_some_and(|&time| time < instant) {
+            self.0 += 1;
         }
-        self.0 = position;
-        position
     }
 }
 

@@ -154,6 +154,28 @@ proptest! {
     }
 }
 
+/// More queries of a key than are looked at together.
+#[test]
+fn keys_with_many_events_are_counted_like_any() {
+    let rows: Vec<(u32, i64)> =
+        (0..1_000_i64).map(|row| (u32::from(row % 10 == 3), row * 7919 % 613)).collect();
+    let log = Log::of(&rows);
+    check(&log, &log, Aggregate::Count, |rows| rows.len() as f64);
+    let windows = [Some(100), None];
+    let found = counts(log.timeline().view(), &[log.timeline().view(), log.timeline().view()], &windows);
+    for (found, &(key, time)) in found.chunks(4).zip(&rows) {
+        let expected = windows.map(|window| log.rows_before(key, time, window).len() as u32);
+        assert_eq!(found, [expected, expected].concat());
+    }
+}
+
+#[test]
+fn no_windows_are_nothing() {
+    let log = Log::of(&[(0, 1), (0, 2)]).timeline();
+    assert!(counts(log.view(), &[log.view()], &[]).is_empty());
+    assert!(counts(log.view(), &[], &[None]).is_empty());
+}
+
 #[test]
 fn windows_are_closed_on_the_left_and_open_at_the_instant() {
     let events = Log::of(&[(0, 10), (0, 11), (0, 20)]);
