@@ -1,8 +1,8 @@
 //! Numbers for values: dense codes `0, 1, 2, …` in the order of first appearance.
 //!
-//! Kernels work on dense keys; these tables make them from identifiers. Both are flat tables of codes with open
-//! addressing, at most half full, beside the values by code: 8 to 16 bytes a distinct value for the table. The
-//! hash is fixed, so equal input gives equal codes on every machine.
+//! Kernels work on dense keys; these tables make them from identifiers. Both are flat tables with open addressing, at
+//! most half full: 32 to 64 bytes a distinct value, so number the smaller log and [`find`](Interner::find) the
+//! codes of the larger. The hash is fixed: equal input gives equal codes on every machine.
 
 use crate::{HistoryError, NONE};
 
@@ -23,22 +23,19 @@ impl Interner {
     /// # Errors
     ///
     /// When there are 2³¹ distinct values already.
+    #[inline]
     pub fn intern(&mut self, value: u64) -> Result<u32, HistoryError> {
-        self.slots.reserve(self.values.len(), |code| mix(self.values[code as usize]))?;
-        match self.slots.find(mix(value), |code| self.values[code as usize] == value) {
-            Ok(code) => Ok(code),
-            Err(slot) => {
-                let code = self.values.len() as u32;
-                self.slots.0[slot] = code;
-                self.values.push(value);
-                Ok(code)
-            }
+        let code = self.slots.find_or_add(value, self.values.len(), |_| true)?;
+        if code as usize == self.values.len() {
+            self.values.push(value);
         }
+        Ok(code)
     }
 
     /// The code of a value, or [`NONE`] if it was not seen.
+    #[inline]
     pub fn find(&self, value: u64) -> u32 {
-        self.slots.find(mix(value), |code| self.values[code as usize] == value).unwrap_or(NONE)
+        self.slots.find(value, |_| true).unwrap_or(NONE)
     }
 
     /// The value of each code.
@@ -62,24 +59,22 @@ impl TextInterner {
     /// # Errors
     ///
     /// When there are 2³¹ distinct texts already.
+    #[inline]
     pub fn intern(&mut self, text: &str) -> Result<u32, HistoryError> {
         let (bytes, ends) = (&self.bytes, &self.ends);
-        self.slots.reserve(ends.len(), |code| mix_text(text_of(bytes, ends, code)))?;
-        match self.slots.find(mix_text(text), |code| text_of(bytes, ends, code) == text) {
-            Ok(code) => Ok(code),
-            Err(slot) => {
-                let code = ends.len() as u32;
-                self.slots.0[slot] = code;
-                self.bytes.push_str(text);
-                self.ends.push(self.bytes.len());
-                Ok(code)
-            }
+        let code =
+            self.slots.find_or_add(digest(text), ends.len(), |code| text_of(bytes, ends, code) == text)?;
+        if code as usize == self.ends.len() {
+            self.bytes.push_str(text);
+            self.ends.push(self.bytes.len());
         }
+        Ok(code)
     }
 
     /// The code of a text, or [`NONE`] if it was not seen.
+    #[inline]
     pub fn find(&self, text: &str) -> u32 {
-        self.slots.find(mix_text(text), |code| self.text(code) == text).unwrap_or(NONE)
+        self.slots.find(digest(text), |code| self.text(code) == text).unwrap_or(NONE)
     }
 
     /// Number of distinct texts.
@@ -113,20 +108,21 @@ pub fn pair(first: u32, second: u32) -> u64 {
     u64::from(first) << 32 | u64::from(second)
 }
 
-/// A table of codes by hash: a power of two of slots, [`NONE`] where empty, searched from the hash on. At most
-/// half of it is taken, so that a search ends soon.
+/// A table of words and codes: a power of two of slots, the code [`NONE`] where one is empty, searched from the hash of
+/// the word on. At most half of it is taken, so that a search ends soon.
 #[derive(Debug, Clone, Default)]
-struct Slots(Vec<u32>);
+struct Slots(Vec<(u64, u32)>);
 
 impl Slots {
-    /// The code with that hash for which `is` holds, or the empty slot where it belongs.
-    fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Result<u32, usize> {
+    /// The code of a word for which `is` holds, or the empty slot where it belongs.
+    #[inline]
+    fn find(&self, word: u64, is: impl Fn(u32) -> bool) -> Result<u32, usize> {
         let mask = self.0.len().wrapping_sub(1);
-        let mut slot = hash as usize & mask;
+        let mut slot = mix(word) as usize & mask;
         loop {
             match self.0.get(slot) {
-                Some(&code) if code != NONE => {
-                    if is(code) {
+                Some(&(found, code)) if code != NONE => {
+                    if found == word && is(code) {
                         return Ok(code);
                     }
                 }
@@ -136,22 +132,32 @@ impl Slots {
         }
     }
 
-    /// Makes room for one code more than `len`; `hash_of` is asked for the codes before where the table grows.
-    fn reserve(&mut self, len: usize, hash_of: impl Fn(u32) -> u64) -> Result<(), HistoryError> {
-        if 2 * (len + 1) <= self.0.len() {
-            return Ok(());
+    /// The code of a word for which `is` holds, or else the next code, `len`, which the word then has.
+    #[inline]
+    fn find_or_add(&mut self, word: u64, len: usize, is: impl Fn(u32) -> bool) -> Result<u32, HistoryError> {
+        if 2 * (len + 1) > self.0.len() {
+            self.grow();
         }
-        if len >= LIMIT {
-            return Err(HistoryError::TooManyValues { limit: LIMIT });
+        match self.find(word, is) {
+            Ok(code) => Ok(code),
+            Err(_) if len >= LIMIT => Err(HistoryError::TooManyValues { limit: LIMIT }),
+            Err(slot) => {
+                self.0[slot] = (word, len as u32);
+                Ok(len as u32)
+            }
         }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
         let size = (2 * self.0.len()).max(16);
-        self.0.clear();
-        self.0.resize(size, NONE);
-        for code in 0..len as u32 {
-            let Err(slot) = self.find(hash_of(code), |_| false) else { continue };
-            self.0[slot] = code;
+        let before = std::mem::replace(&mut self.0, vec![(0, NONE); size]);
+        for (word, code) in before.into_iter().filter(|&(_, code)| code != NONE) {
+            // No code is looked for, so an empty slot is found.
+            if let Err(slot) = self.find(word, |_| false) {
+                self.0[slot] = (word, code);
+            }
         }
-        Ok(())
     }
 }
 
@@ -161,8 +167,8 @@ fn mix(value: u64) -> u64 {
     (product >> 64) as u64 ^ product as u64
 }
 
-/// [`mix`] over eight bytes at a time, and the length.
-fn mix_text(text: &str) -> u64 {
+/// A word for a text: its length, and [`mix`] over eight bytes at a time. Different texts may have the same.
+fn digest(text: &str) -> u64 {
     let mut hash = text.len() as u64;
     for chunk in text.as_bytes().chunks(8) {
         let mut word = [0; 8];
