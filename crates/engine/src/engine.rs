@@ -151,6 +151,12 @@ impl Engine {
 
     /// Lets a prepared model take traffic; if the same version was there, that one drains.
     pub fn install(&self, prepared: Prepared) -> ModelVersion {
+        self.install_routed(prepared, Routes::default())
+    }
+
+    /// As [`install`](Self::install); requests find the model's versions by `routes` where it had none
+    /// loaded before.
+    pub(crate) fn install_routed(&self, prepared: Prepared, routes: Routes) -> ModelVersion {
         let Prepared { instance, backends, .. } = prepared;
         let model = instance.model.clone();
         self.shared.lock_lost().remove(&model);
@@ -159,7 +165,9 @@ impl Engine {
         let served = Arc::new(Served { instance, lane, since: std::time::SystemTime::now() });
         let replaced = {
             let mut models = self.shared.models.write().unwrap_or_else(PoisonError::into_inner);
-            models.entry(model.name.to_string()).or_default().loaded.insert(model.version, served)
+            let versions = models.entry(model.name.to_string());
+            let versions = versions.or_insert_with(|| Versions { routes, ..Versions::default() });
+            versions.loaded.insert(model.version, served)
         };
         if let Some(replaced) = replaced {
             self.shared.retire(replaced.lane);

@@ -14,6 +14,9 @@
 //! | `f(a)` | `exp`, `ln`, `log1p`, `sqrt`, `abs`, `sigmoid`, `logit` |
 //! | `f(a, b, …)` | `min`, `max`, `coalesce` (the first that is not missing) of two or more |
 //!
+//! Everything is computed in 64-bit floats, and an int column is taken as such: beyond 2^53
+//! (9007199254740992) it becomes the nearest one, so ids of that size are not told apart.
+//!
 //! A missing value makes missing whatever is computed from it, `min` and `max` included; only
 //! `coalesce` replaces it. A result that is missing or not finite is an error that names the row:
 //! nothing is ranked by a number that does not exist.

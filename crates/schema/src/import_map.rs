@@ -138,6 +138,10 @@ impl MappedTask {
     }
 }
 
+/// Golden requests, and candidates of one, at most: a server replays them all before a version takes
+/// traffic.
+const MOST_GOLDEN: usize = 1000;
+
 /// Where golden requests come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -208,8 +212,10 @@ impl ImportMap {
                 task.name
             ));
         }
-        if self.golden.requests == 0 || self.golden.candidates == 0 {
-            return fail("[golden] requests and candidates must be at least 1".into());
+        for (key, value) in [("requests", self.golden.requests), ("candidates", self.golden.candidates)] {
+            if !(1..=MOST_GOLDEN).contains(&value) {
+                return fail(format!("[golden] {key} = {value} must be between 1 and {MOST_GOLDEN}"));
+            }
         }
         Ok(())
     }
@@ -292,6 +298,16 @@ sigmoid = true
             ("codes = 9 }", "codes = 9 }\nstate = { kind = \"stateless\" }", "has no state"),
             ("sigmoid = true", "sigmoid = true\nloss = \"squared-error\"", "remove sigmoid"),
             ("label = \"click\"", "", "map.toml:18: missing field `label`"),
+            (
+                "sigmoid = true",
+                "sigmoid = true\n[golden]\nrequests = 1001",
+                "[golden] requests = 1001 must be between 1 and 1000",
+            ),
+            (
+                "sigmoid = true",
+                "sigmoid = true\n[golden]\ncandidates = 0",
+                "[golden] candidates = 0 must be between 1 and 1000",
+            ),
         ] {
             let error = ImportMap::parse(&MAP.replace(from, to), "map.toml").unwrap_err().to_string();
             assert!(error.contains(words), "{error}");

@@ -34,7 +34,11 @@ pub fn from_toml<T: DeserializeOwned>(text: &str, origin: &str) -> Result<T, Con
 /// As [`from_toml`].
 pub fn from_json<T: DeserializeOwned>(text: &[u8], origin: &str) -> Result<T, ConfigError> {
     serde_json::from_slice(text).map_err(|error| {
-        ConfigError::new(format!("{origin}:{}: {}", error.line(), with_suggestion(&error.to_string())))
+        // The library ends its message with the place.
+        let message = error.to_string();
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        let message = message.strip_suffix(&place).unwrap_or(&message);
+        ConfigError::new(format!("{origin}:{}: {}", error.line(), with_suggestion(message)))
     })
 }
 
@@ -82,6 +86,19 @@ mod tests {
     fn wrong_type_names_the_line() {
         let error = from_toml::<TrainConfig>("epochs = \"two\"\n", "recipe.toml").unwrap_err();
         assert!(error.to_string().starts_with("recipe.toml:1: invalid type"), "{error}");
+    }
+
+    #[test]
+    fn an_error_in_json_has_its_line_once() {
+        let text = |json: &str| from_json::<TrainConfig>(json.as_bytes(), "x.json").unwrap_err().to_string();
+        assert_eq!(text("{\n\"epochs\": \"two\"}"), "x.json:2: invalid type: string \"two\", expected usize");
+        let unknown = text("{\n\n\"batch_sise\": 3}");
+        assert!(unknown.starts_with("x.json:3: unknown field `batch_sise`, expected one of"), "{unknown}");
+        assert!(
+            unknown.ends_with("; did you mean `batch_size`?") && !unknown.contains(" at line"),
+            "{unknown}"
+        );
+        assert_eq!(text("{"), "x.json:1: EOF while parsing an object");
     }
 
     #[test]

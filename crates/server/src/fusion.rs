@@ -202,3 +202,18 @@ fn unknown(name: &str, bundle: &Bundle, items: &[(Cow<'_, str>, RawColumn<'_>)])
     );
     FieldError::new("formula", problem)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the text of the formulas says.
+    #[test]
+    fn ints_are_taken_as_the_nearest_float() {
+        let ints = [1_i64 << 53, (1 << 53) + 1, -(1 << 53) - 3, i64::MAX];
+        let column = RawColumn { values: RawValues::Ints(ints.as_slice().into()), missing: None };
+        let floats =
+            [9_007_199_254_740_992.0, 9_007_199_254_740_992.0, -9_007_199_254_740_996.0, 2_f64.powi(63)];
+        assert_eq!(numbers(&column).unwrap(), floats);
+    }
+}

@@ -19,7 +19,7 @@
 //! Which requests are taken is decided by a hash of the request id, so every server takes the same
 //! ones. A scoring call only copies the request into a bounded queue; one thread writes. A file is
 //! written under a hidden name and put in place by a rename when it is whole: a reader sees whole
-//! files only. What does not fit into the queue or cannot be written is counted and given up,
+//! files only; what a killed server leaves behind is removed at the next start. What does not fit into the queue or cannot be written is counted and given up,
 //! scoring never waits for it.
 
 mod columns;
@@ -81,6 +81,15 @@ impl RequestLog {
     pub fn start(settings: &RequestLogSettings, counters: Counters) -> std::io::Result<Option<RequestLog>> {
         let Some(folder) = settings.folder.clone() else { return Ok(None) };
         file::check_folder(&folder)?;
+        let (files, bytes) = file::remove_unfinished(&folder);
+        if files > 0 {
+            tracing::warn!(
+                files,
+                bytes,
+                folder = %folder.display(),
+                "a server that logged requests here was killed; what it had not finished is removed"
+            );
+        }
         let (queue, records) = channel();
         let queued = Arc::new(AtomicUsize::new(0));
         let rotation = writer::Rotation {
@@ -174,6 +183,49 @@ mod tests {
         let ids: std::collections::BTreeSet<String> = (0..100).filter_map(|_| log.sample("")).collect();
         assert_eq!(ids.len(), 100);
         assert!(ids.iter().all(|id| id.starts_with("gatefold-")));
+    }
+
+    #[test]
+    fn what_a_killed_server_left_is_removed_and_nothing_else() {
+        use std::fs::{self, File};
+        let folder = tempfile::TempDir::new().unwrap();
+        let model = folder.path().join("demo");
+        fs::create_dir(&model).unwrap();
+        let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+        let left = |name: &str, time| {
+            let file = File::create(model.join(name)).unwrap();
+            file.set_len(10).unwrap();
+            file.set_modified(time).unwrap();
+            file
+        };
+        drop(left(".2026-01-02T03-04-05-0.parquet.part", hour_ago));
+        drop(left(".2026-01-02T03-04-05-17.parquet.part", hour_ago));
+        // Of a server that runs, of one that has just begun, and of others.
+        let written = left(".2026-01-02T03-04-05-1.parquet.part", hour_ago);
+        written.try_lock().unwrap();
+        let kept = [
+            ".2026-01-02T03-04-05-2.parquet.part",
+            "2026-01-02T03-04-05-3.parquet",
+            ".2026-01-02T03-04-05-3.parquet",
+            ".2026-13-02T03-04-05-4.parquet.part",
+            ".2026-01-02T03-04-05.parquet.part",
+            ".copy.parquet.part",
+        ];
+        drop(left(kept[0], SystemTime::now()));
+        kept[1..].iter().for_each(|name| drop(left(name, hour_ago)));
+        assert_eq!(file::remove_unfinished(folder.path()), (2, 20));
+        let mut found: Vec<String> = fs::read_dir(&model)
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
+        let mut expected: Vec<String> = kept.map(str::to_owned).into();
+        expected.push(".2026-01-02T03-04-05-1.parquet.part".into());
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected);
+        // Unlocked, it was left, too.
+        drop(written);
+        assert_eq!(file::remove_unfinished(folder.path()), (1, 10));
     }
 
     #[test]

@@ -149,7 +149,7 @@ impl Inner {
         if !serves {
             self.set(&model, ModelState::Loading, stamp);
         }
-        let load = || self.load(&model);
+        let load = || self.load(&model, self.first_routes(&model));
         let loaded = catch_unwind(AssertUnwindSafe(load))
             .unwrap_or_else(|panic| Err(LoadError::Panicked(panic_message(panic.as_ref()))));
         match loaded {
@@ -170,7 +170,18 @@ impl Inner {
         true
     }
 
-    fn load(&self, model: &ModelVersion) -> Result<(), LoadError> {
+    /// How requests find the first version of a model that is loaded: one that is loaded for its label
+    /// alone takes none of those that name no version, not even until the model is settled.
+    fn first_routes(&self, model: &ModelVersion) -> Routes {
+        let labels = self.wanted().of(&model.name).labels;
+        let ceiling = labels.get(STABLE).copied();
+        let policy = self.settings.policy(&model.name);
+        let best = policy.candidates([model.version].into_iter(), ceiling).first().copied();
+        // No version is 0.
+        Routes { current: Some(best.or(ceiling).unwrap_or(0)), labels }
+    }
+
+    fn load(&self, model: &ModelVersion, routes: Routes) -> Result<(), LoadError> {
         let started = Instant::now();
         let path = self.path(&model.name, model.version);
         let bundle = Bundle::open(&path)?;
@@ -181,7 +192,7 @@ impl Inner {
         }
         let prepared = self.engine.prepare(bundle)?;
         let report = prepared.report();
-        self.engine.install(prepared);
+        self.engine.install_routed(prepared, routes);
         tracing::info!(
             %model,
             seconds = started.elapsed().as_secs_f64(),

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    EngineSettings, Features, NoObserver, ScoreError, ScoreJob, ScoreReply, VersionPolicy,
+    EngineSettings, Features, NoObserver, Observer, ScoreError, ScoreJob, ScoreReply, VersionPolicy,
     testing::{PANICKING_PRICE, SharedLoader, TestLoader, encoders, expected, json_request, publish},
 };
 
@@ -19,10 +19,18 @@ impl Bench {
     }
 
     fn with(folder: tempfile::TempDir, poll: Option<Duration>, policies: &[(&str, VersionPolicy)]) -> Bench {
+        Self::observed(folder, poll, policies, Arc::new(NoObserver))
+    }
+
+    fn observed(
+        folder: tempfile::TempDir,
+        poll: Option<Duration>,
+        policies: &[(&str, VersionPolicy)],
+        observer: Arc<dyn Observer>,
+    ) -> Bench {
         let loader = Arc::new(TestLoader::default());
         let settings = EngineSettings { workers: 1, ..EngineSettings::default() };
-        let engine =
-            Engine::start(settings, Arc::new(SharedLoader(loader.clone())), Arc::new(NoObserver)).unwrap();
+        let engine = Engine::start(settings, Arc::new(SharedLoader(loader.clone())), observer).unwrap();
         let policies = policies.iter().map(|(model, policy)| ((*model).to_owned(), policy.clone())).collect();
         let settings = RegistrySettings { folder: folder.path().to_path_buf(), poll, policies };
         let registry = Registry::new(settings, engine.clone());
@@ -480,4 +488,52 @@ fn a_version_that_loses_its_backends_is_refused_and_the_one_below_serves() {
     bench.registry.unload("shop").unwrap();
     let error = bench.engine.model("shop", VersionChoice::Current).unwrap_err();
     assert_eq!(error.reason(), "unknown_model");
+}
+
+/// Asks, whenever a version begins to serve, which one then gets the requests that name none.
+#[derive(Default)]
+struct Asker {
+    engine: std::sync::OnceLock<Engine>,
+    seen: Mutex<Vec<(u64, Option<u64>)>>,
+}
+
+impl Observer for Asker {
+    fn model(&self, model: &ModelVersion, state: &ModelState) {
+        if *state == ModelState::Serving
+            && let Some(engine) = self.engine.get()
+        {
+            let current = engine.model("shop", VersionChoice::Current).ok().map(|info| info.model.version);
+            self.seen.lock().unwrap().push((model.version, current));
+        }
+    }
+}
+
+#[test]
+fn a_canary_takes_no_unnamed_traffic_while_the_models_are_loaded() {
+    #[track_caller]
+    fn check(
+        wrong: &[u64],
+        policies: &[(&str, VersionPolicy)],
+        state: &str,
+        expected: &[(u64, Option<u64>)],
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        for _ in 0..3 {
+            publish(folder.path(), "shop");
+        }
+        fs::write(folder.path().join(STATE_FILE), state).unwrap();
+        let asker = Arc::new(Asker::default());
+        let bench = Bench::observed(folder, None, policies, asker.clone());
+        bench.loader.wrong_versions.lock().unwrap().extend(wrong);
+        asker.engine.set(bench.engine.clone()).ok().unwrap();
+        bench.registry.refresh().unwrap();
+        assert_eq!(*asker.seen.lock().unwrap(), expected);
+    }
+    let labels = r#"{"shop": {"labels": {"stable": 2, "canary": 3}}}"#;
+    check(&[], &[], labels, &[(2, Some(2)), (3, Some(2))]);
+    // Nothing good up to the label `stable`: the canary is the only version.
+    check(&[1, 2], &[], labels, &[(3, None)]);
+    let policy = [("shop", VersionPolicy::Named(vec![9]))];
+    check(&[], &policy, r#"{"shop": {"labels": {"canary": 3}}}"#, &[(3, None)]);
+    check(&[], &[], "{}", &[(3, Some(3))]);
 }

@@ -13,9 +13,6 @@ const BOUNDS: [f32; 19] = [
     1.0,
 ];
 
-/// Scores are summed in units of 2^-32, so that the sum is an integer that threads can add to.
-const UNIT: f64 = (1_u64 << 32) as f64;
-
 /// Distribution of the scores of one output, over 0 to 1. Clones are one histogram.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ScoreHistogram {
@@ -26,6 +23,7 @@ pub(super) struct ScoreHistogram {
 struct Inner {
     /// One for each bound, and one for what is above all.
     buckets: [AtomicU64; BOUNDS.len() + 1],
+    /// The bits of an `f64`: as large as it may become.
     sum: AtomicU64,
 }
 
@@ -43,8 +41,8 @@ impl ScoreHistogram {
                 bucket.fetch_add(count, Ordering::Relaxed);
             }
         }
-        // Two's complement: what is negative is subtracted.
-        self.inner.sum.fetch_add((sum * UNIT) as i64 as u64, Ordering::Relaxed);
+        let add = |bits| (f64::from_bits(bits) + sum).to_bits();
+        self.inner.sum.update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 }
 
@@ -59,7 +57,7 @@ impl EncodeMetric for ScoreHistogram {
         let counts = self.inner.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed));
         let buckets: Vec<(f64, u64)> = bounds.chain([f64::INFINITY]).zip(counts).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
-        let sum = self.inner.sum.load(Ordering::Relaxed) as i64 as f64 / UNIT;
+        let sum = f64::from_bits(self.inner.sum.load(Ordering::Relaxed));
         encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
 
@@ -81,7 +79,8 @@ mod tests {
         let theirs = prometheus_client::metrics::histogram::Histogram::new(bounds);
         let ours = ScoreHistogram::default();
         // On, beside and beyond the bounds; halves and quarters have exact sums.
-        let scores = [0.0, 0.5, 0.25, 1.0, 0.75, 1.5, -0.5, 0.0625, 0.125];
+        // Thousands of millions is what a busy server sums up in a day.
+        let scores = [0.0, 0.5, 0.25, 1.0, 0.75, 1.5, -0.5, 0.0625, 0.125, 3e9, 1e12];
         ours.observe(&scores[..4]);
         ours.observe(&scores[4..]);
         for score in scores {

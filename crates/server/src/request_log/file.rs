@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use chrono::NaiveDateTime;
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
@@ -14,6 +15,9 @@ use parquet::file::writer::SerializedFileWriter;
 use super::columns::Gathered;
 use super::layout;
 use super::record::Record;
+
+/// The time in the name of a file, UTC.
+pub(super) const TIME: &str = "%Y-%m-%dT%H-%M-%S";
 
 /// Bytes gathered in memory before a row group is written.
 const GROUP_BYTES: usize = 8 << 20;
@@ -62,7 +66,12 @@ impl LogFile {
             *number += 1;
             match File::create_new(&hidden) {
                 Ok(_) if path.exists() => _ = fs::remove_file(&hidden),
-                Ok(file) => break (file, hidden, path),
+                Ok(file) => {
+                    // Held until the file is closed: says that a server writes it. Where a file system
+                    // has no locks, nothing is ever removed.
+                    let _ = file.try_lock();
+                    break (file, hidden, path);
+                }
                 // Of another server that logs into the same folder.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(failed(error.to_string())),
@@ -134,6 +143,39 @@ impl Drop for LogFile {
         // Where it was put in place there is none of that name.
         let _ = fs::remove_file(&self.hidden);
     }
+}
+
+/// How long a file is left alone whatever becomes of it: it may have been made a moment before its
+/// server locks it.
+const YOUNG: Duration = Duration::from_secs(60);
+
+/// Removes the unfinished files of servers that were killed while they wrote to `folder`, those of all
+/// models; their number and bytes. A file is only removed that has the name of one, was made a while
+/// ago, and is locked by nobody.
+pub(super) fn remove_unfinished(folder: &Path) -> (usize, u64) {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+    let (mut files, mut bytes) = (0, 0);
+    for entry in entries(folder).flat_map(|model| entries(&model.path()).collect::<Vec<_>>()) {
+        if entry.file_name().to_str().is_some_and(is_unfinished)
+            && let Ok(file) = File::open(entry.path())
+            && let Ok(metadata) = file.metadata()
+            && metadata.modified().is_ok_and(|time| time.elapsed().is_ok_and(|age| age > YOUNG))
+            && file.try_lock().is_ok()
+            && fs::remove_file(entry.path()).is_ok()
+        {
+            files += 1;
+            bytes += metadata.len();
+        }
+    }
+    (files, bytes)
+}
+
+/// Whether a file has the name of one that is being written: `.<time>-<number>.parquet.part`.
+fn is_unfinished(name: &str) -> bool {
+    let stem = name.strip_prefix('.').and_then(|name| name.strip_suffix(".parquet.part"));
+    stem.and_then(|stem| stem.rsplit_once('-')).is_some_and(|(time, number)| {
+        NaiveDateTime::parse_from_str(time, TIME).is_ok() && number.parse::<u64>().is_ok()
+    })
 }
 
 /// Checks that files can be written in `folder`, which is made where it is missing.

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use gatefold_engine::ModelVersion;
 
 use super::Counters;
-use super::file::{LogFile, WriteError};
+use super::file::{LogFile, TIME, WriteError};
 use super::record::Record;
 
 /// How long nothing is tried after a failure: a full disk is not filled again at once, and the log
@@ -77,7 +77,7 @@ impl Writer {
         let model = &record.reply.model;
         if !self.files.contains_key(model) {
             let folder = self.folder.join(&*model.name);
-            let time = DateTime::<Utc>::from(record.time).format("%Y-%m-%dT%H-%M-%S").to_string();
+            let time = DateTime::<Utc>::from(record.time).format(TIME).to_string();
             match LogFile::create(&folder, &time, &mut self.number, record) {
                 Ok(file) => _ = self.files.insert(model.clone(), file),
                 Err(error) => return self.failed(&error, 1),

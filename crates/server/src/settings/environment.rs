@@ -26,11 +26,15 @@ pub fn over(
     variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<Settings, ConfigError> {
     let mut table = toml::Table::try_from(settings).map_err(|error| ConfigError::new(error.to_string()))?;
-    for (name, value) in variables {
-        // A name that is not text is none of ours.
-        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX) && !is_foreign(name)) else {
+    // A name that is not text is none of ours.
+    let ours = variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    let ours: Vec<(String, OsString)> = ours.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+    let services = services(&ours);
+    for (name, value) in &ours {
+        let name = name.as_str();
+        if OTHERS.contains(&name) || services.iter().any(|service| is_of(service, name)) {
             continue;
-        };
+        }
         let Some((key, schema)) = keys().find(|(key, _)| variable(key) == name) else {
             return Err(unknown(name));
         };
@@ -104,20 +108,29 @@ fn unknown(name: &str) -> ConfigError {
     ConfigError::new(format!("{name} in the environment names no setting; {remedy}"))
 }
 
-/// Whether a variable is for another part of the project, or one of those that Kubernetes and
-/// container links set for a service whose name begins with `gatefold`: its host and ports.
-fn is_foreign(name: &str) -> bool {
+/// Services whose variables Kubernetes (for each service of the namespace) and container links set:
+/// what stands before `_PORT` in a name whose value is an address such as `tcp://10.0.0.7:8500`, which
+/// is no setting's.
+fn services(variables: &[(String, OsString)]) -> Vec<&str> {
+    let address = |value: &OsString| {
+        let protocol = value.to_str().and_then(|value| value.split_once("://"));
+        protocol.is_some_and(|(protocol, _)| ["tcp", "udp", "sctp"].contains(&protocol))
+    };
+    let ports = variables.iter().filter(|(_, value)| address(value));
+    ports.filter_map(|(name, _)| name.strip_suffix("_PORT")).collect()
+}
+
+/// Whether a variable is one of those that go with a service: its host and ports.
+fn is_of(service: &str, name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(service) else { return false };
     let numbered = |rest: &str| {
         let (port, rest) = rest.split_once('_').unwrap_or((rest, ""));
         let protocol = rest.split('_').next().unwrap_or_default();
         port.parse::<u16>().is_ok() && ["TCP", "UDP", "SCTP"].contains(&protocol)
     };
-    OTHERS.contains(&name)
-        || name.ends_with("_SERVICE_HOST")
-        || name.ends_with("_SERVICE_PORT")
-        || name.contains("_SERVICE_PORT_")
-        || name.ends_with("_PORT")
-        || name.split_once("_PORT_").is_some_and(|(_, rest)| numbered(rest))
+    ["_PORT", "_SERVICE_HOST", "_SERVICE_PORT"].contains(&rest)
+        || rest.starts_with("_SERVICE_PORT_")
+        || rest.strip_prefix("_PORT_").is_some_and(numbered)
 }
 
 #[cfg(test)]
@@ -163,7 +176,7 @@ mod tests {
     fn every_key_has_a_variable_of_its_own() {
         let names: std::collections::BTreeSet<String> = keys().map(|(key, _)| variable(&key)).collect();
         assert_eq!(names.len(), keys().count());
-        assert!(names.iter().all(|name| !is_foreign(name)), "{names:?}");
+        assert!(OTHERS.iter().all(|name| !names.contains(*name)), "{names:?}");
     }
 
     #[test]
@@ -176,6 +189,11 @@ mod tests {
         refuse("GATEFOLD_ROW_BUGET", "3", "GATEFOLD_ROW_BUGET in the environment names no setting");
         refuse("GATEFOLD_ROW_BUGET", "3", "did you mean GATEFOLD_ROW_BUDGET?");
         refuse("GATEFOLD_LIMITS_CANDIDATES", "3", "did you mean GATEFOLD_LIMITS__CANDIDATES?");
+        // No service is there that would have such a port or host.
+        refuse("GATEFOLD_ADMIN_PORT", "8501", "GATEFOLD_ADMIN_PORT in the environment names no setting");
+        refuse("GATEFOLD_PORT", "8500", "GATEFOLD_PORT in the environment names no setting");
+        refuse("GATEFOLD_SERVICE_HOST", "10.0.0.7", "names no setting");
+        refuse("GATEFOLD_LIMITS__ROWS_PORT_80_TCP", "3", "names no setting");
         refuse("GATEFOLD_WORKERS", "many", "GATEFOLD_WORKERS (setting workers): 'many' is no integer");
         refuse("GATEFOLD_WORKERS", "-1", "GATEFOLD_WORKERS (setting workers): '-1': invalid value");
         refuse("GATEFOLD_LIMITS__COLUMNS", "1.5", "(setting limits.columns): '1.5': invalid type");
@@ -193,8 +211,12 @@ mod tests {
             ("GATEFOLD_PORT", "tcp://10.0.0.7:8500"),
             ("GATEFOLD_PORT_8500_TCP", "tcp://10.0.0.7:8500"),
             ("GATEFOLD_PORT_8500_TCP_ADDR", "10.0.0.7"),
-            ("GATEFOLD_SERVER_PORT_8500_TCP_PROTO", "tcp"),
+            ("GATEFOLD_SERVER_PORT", "udp://10.0.0.8:53"),
+            ("GATEFOLD_SERVER_PORT_53_UDP_PROTO", "udp"),
         ];
         assert_eq!(layered(&variables).unwrap(), layered(&[]).unwrap());
+        // Only theirs.
+        let error = layered(&[variables[4], ("GATEFOLD_LISTEN_PORT", "8500")]).unwrap_err().to_string();
+        assert!(error.contains("GATEFOLD_LISTEN_PORT in the environment names no setting"), "{error}");
     }
 }
