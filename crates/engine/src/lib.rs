@@ -24,6 +24,7 @@
 //!
 //! [`BatchScorer`] runs the same encoder and the same backends over a long table, for batch jobs.
 
+mod aside;
 pub mod backend;
 pub mod batch_scorer;
 pub mod bundle;

@@ -30,9 +30,10 @@ use tokio::sync::oneshot;
 use crate::{Backend, ScoreError, engine::Instance};
 use pace::Pace;
 
-/// Part of the time left that an answer may be expected to take: an estimate is one, and the answer
-/// has to travel. What is refused so costs no throughput, as the queue is far from empty then.
-const TIME_TO_USE: f64 = 0.75;
+/// Part of the time left that an answer may be expected to take: an estimate is one, threads wait for
+/// cores, and the answer has to travel. What is refused so costs no throughput, as the queue is far
+/// from empty then.
+const TIME_TO_USE: f64 = 0.6;
 
 /// The highest priority of a job; 0 is the lowest.
 pub const HIGHEST_PRIORITY: u8 = 9;

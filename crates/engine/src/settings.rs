@@ -22,7 +22,8 @@ pub struct EngineSettings {
     /// Candidates one request may have; it must fit the queue.
     pub request_rows: usize,
     /// A batch takes further requests up to this many candidates; a larger request runs alone.
-    /// Higher gains throughput under load, and lengthens the tail.
+    /// Higher gains throughput where requests are small, until a batch's values no longer fit the
+    /// cache, and lengthens the tail: those in a batch wait for each other.
     pub batch_rows: usize,
     /// How long a request may wait for others to fill its batch while a worker is free. Zero is
     /// best unless requests are tiny: under load batches fill by themselves.
@@ -39,7 +40,7 @@ impl Default for EngineSettings {
             pin_workers: false,
             queue_rows: 32_768,
             request_rows: 10_000,
-            batch_rows: 1024,
+            batch_rows: 256,
             batch_delay: Duration::ZERO,
             form: GraphForm::UserOnce,
         }

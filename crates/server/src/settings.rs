@@ -55,11 +55,13 @@ settings! {
         /// at the price of some throughput.
         pub intra_threads: usize = 1,
         /// Candidates computed together at most: a batch takes further requests while it has room. A
-        /// single larger request still runs, alone. Larger batches use the processor better, and make
-        /// those in them wait for each other.
-        pub row_budget: usize = 1024,
+        /// single larger request still runs, alone. Larger batches share the cost of a run among small
+        /// requests, until their values no longer fit the cache, and make those in them wait for each
+        /// other. `gatefold tune` finds the best for a model and a machine.
+        pub row_budget: usize = 256,
         /// Microseconds a worker waits for more requests while its batch has room; 0 takes what is
-        /// there. A little waiting pays where requests are small and the load is high.
+        /// there. A little waiting pays where requests are small and the load is high; `gatefold tune`
+        /// tries it.
         pub batch_delay_us: u64 = 0,
         /// Candidates that may wait in a model's queue; beyond it requests are refused with
         /// RESOURCE_EXHAUSTED. The queue is a buffer for bursts: waiting time ≈ queue_rows ÷ throughput,

@@ -13,6 +13,7 @@ use std::{
 use super::{Inner, Known, ModelState, Wanted, WantedModel};
 use crate::{
     Bundle, LoadError, ModelVersion, Routes, STABLE,
+    aside::aside,
     bundle::{MANIFEST_FILE, versions},
     worker::panic_message,
 };
@@ -184,7 +185,7 @@ impl Inner {
     fn load(&self, model: &ModelVersion, routes: Routes) -> Result<(), LoadError> {
         let started = Instant::now();
         let path = self.path(&model.name, model.version);
-        let bundle = Bundle::open(&path)?;
+        let bundle = aside(|| Bundle::open(&path))?;
         let manifest = bundle.manifest();
         if manifest.name != *model.name || manifest.version != model.version {
             let found = ModelVersion { name: manifest.name.as_str().into(), version: manifest.version };
