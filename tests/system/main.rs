@@ -8,3 +8,4 @@ mod request_log;
 mod resilience;
 mod threads;
 mod triton;
+mod tune;

@@ -8,8 +8,8 @@
 //! Requests are encoded once and sent over and over, so that the generator takes little of the
 //! processor it may share with the server.
 
-mod generator;
-mod report;
+pub(crate) mod generator;
+pub(crate) mod report;
 mod wire;
 
 use std::path::PathBuf;
@@ -21,8 +21,8 @@ use gatefold_schema::{JsonRequest, strict};
 use gatefold_server::client::{self, Client, Refused};
 use prost::Message as _;
 
-use self::generator::{Generator, Pace, Prepared};
-use self::wire::Connection;
+use self::generator::{Generator, Pace, Times};
+use self::wire::{Connection, Prepared, Server};
 use crate::console::Console;
 
 /// Arguments of `gatefold load`.
@@ -99,7 +99,10 @@ pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     let (prepared, connections) = runtime.block_on(prepare(&args))?;
     let bar = console.bar((args.warmup + args.duration).as_secs(), "s");
-    let generator = Generator::new(prepared, connections, args.warmup, args.duration, args.timeout, bar)?;
+    let server = Server { prepared, connections, timeout: args.timeout };
+    let patience = args.timeout + Duration::from_secs(1);
+    let times = Times { warmup: args.warmup, duration: args.duration, patience };
+    let generator = Generator::new(server, times, bar)?;
     let pace = match args.rate {
         Rate::Max => Pace::Closed { in_flight: args.connections as usize * args.in_flight as usize },
         Rate::PerSecond(rate) => Pace::Open { rate, seed: args.seed },

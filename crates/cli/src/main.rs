@@ -13,6 +13,7 @@ mod evaluate;
 mod interrupt;
 mod load;
 mod models;
+mod processor;
 mod request;
 mod samples;
 mod score;
@@ -20,6 +21,7 @@ mod scoring;
 mod serve;
 mod synth;
 mod train;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -59,6 +61,7 @@ enum Command {
     Load(load::Args),
     /// List a server's models, label their versions, roll back, load and unload them.
     Models(models::Args),
+    Tune(tune::Args),
     Score(score::Args),
     Evaluate(evaluate::Args),
     Compare(compare::Args),
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Request(args) => request::run(args, &console),
         Command::Load(args) => load::run(args, &console),
         Command::Models(args) => models::run(args, &console),
+        Command::Tune(args) => tune::run(args, &console),
         Command::Score(args) => score::run(args, &console),
         Command::Evaluate(args) => evaluate::run(args, &console),
         Command::Compare(args) => compare::run(args, &console),

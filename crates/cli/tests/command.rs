@@ -36,6 +36,7 @@ fn every_help_shows_an_example() {
         "request",
         "load",
         "models",
+        "tune",
         "score",
         "compare",
         "bundle import",

@@ -4,33 +4,29 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use gatefold_server::metrics::code_name;
 use indicatif::ProgressBar;
-use prost::bytes::Bytes;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Exp};
 use tokio::runtime::Runtime;
-use tonic::{Code, Status};
 
 use super::report::{Recorder, Report};
-use super::wire::Connection;
+use crate::processor;
 
 /// Requests that may be without an answer at once: an open load on a server that answers nothing
 /// must end too.
 const MOST_IN_FLIGHT: usize = 20_000;
 
-/// One request, ready to be sent.
-pub(super) struct Prepared {
-    /// The encoded message.
-    pub(super) message: Bytes,
-    /// Its candidates.
-    pub(super) candidates: usize,
+/// Who answers the requests.
+pub(crate) trait Target: Send + Sync + 'static {
+    /// Sends the request of this number, counted from 0 in the order in which they start: the
+    /// candidates that were scored, or in a word why they were not.
+    fn send(&self, index: usize) -> impl Future<Output = Result<usize, &'static str>> + Send;
 }
 
 /// When requests start.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Pace {
+pub(crate) enum Pace {
     /// At times of a Poisson process.
     Open {
         /// Requests a second on average.
@@ -45,53 +41,54 @@ pub(super) enum Pace {
     },
 }
 
-/// Sends requests over connections in turn.
-pub(super) struct Generator {
-    shared: Arc<Shared>,
-    warmup: Duration,
-    duration: Duration,
+/// Sends requests at their times.
+pub(crate) struct Generator<T> {
+    shared: Arc<Shared<T>>,
+    times: Times,
 }
 
-struct Shared {
-    prepared: Vec<Prepared>,
-    connections: Vec<Connection>,
-    timeout: Duration,
+/// How long a load lasts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// How long is sent before counting begins.
+    pub(crate) warmup: Duration,
+    /// How long requests start for that count.
+    pub(crate) duration: Duration,
+    /// How long the last ones are waited for.
+    pub(crate) patience: Duration,
+}
+
+struct Shared<T> {
+    target: T,
     recorder: Mutex<Recorder>,
     in_flight: AtomicUsize,
     bar: ProgressBar,
 }
 
-impl Generator {
-    /// Counting begins after `warmup` and lasts for `duration`; `bar` shows the seconds.
+impl<T: Target> Generator<T> {
+    /// Sends to `target`; `bar` shows the seconds.
     ///
     /// # Errors
     /// As [`Recorder::new`].
-    pub(super) fn new(
-        prepared: Vec<Prepared>,
-        connections: Vec<Connection>,
-        warmup: Duration,
-        duration: Duration,
-        timeout: Duration,
-        bar: ProgressBar,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn new(target: T, times: Times, bar: ProgressBar) -> anyhow::Result<Self> {
         let recorder = Mutex::new(Recorder::new()?);
-        let in_flight = AtomicUsize::new(0);
-        let shared = Shared { prepared, connections, timeout, recorder, in_flight, bar };
-        Ok(Self { shared: Arc::new(shared), warmup, duration })
+        let shared = Shared { target, recorder, in_flight: AtomicUsize::new(0), bar };
+        Ok(Self { shared: Arc::new(shared), times })
     }
 
     /// Sends the load; returns once every request is answered or given up.
     ///
     /// # Errors
     /// When a thread of the load failed.
-    pub(super) fn run(self, runtime: &Runtime, pace: Pace) -> anyhow::Result<Report> {
+    pub(crate) fn run(self, runtime: &Runtime, pace: Pace) -> anyhow::Result<Report> {
+        let before = processor::seconds();
         let start = Instant::now();
-        let counted = start + self.warmup;
-        let end = counted + self.duration;
+        let counted = start + self.times.warmup;
+        let end = counted + self.times.duration;
         let duration = match pace {
             Pace::Open { rate, seed } => {
                 self.open(runtime, rate, seed, start, counted, end);
-                self.duration
+                self.times.duration
             }
             Pace::Closed { in_flight } => {
                 self.closed(runtime, in_flight, counted, end)?;
@@ -101,7 +98,7 @@ impl Generator {
         };
         self.shared.bar.finish_and_clear();
         let recorder = self.shared.recorder.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(Report::new(&recorder, pace, duration))
+        Ok(Report::new(&recorder, pace, duration, processor::seconds() - before))
     }
 
     /// Runs on this thread: the runtime's timers tick in milliseconds, a sleeping thread wakes within
@@ -133,7 +130,7 @@ impl Generator {
                 shared.in_flight.fetch_sub(1, Ordering::Relaxed);
             });
         }
-        let patience = Instant::now() + self.shared.timeout + Duration::from_secs(1);
+        let patience = Instant::now() + self.times.patience;
         while self.shared.in_flight.load(Ordering::Relaxed) > 0 && Instant::now() < patience {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -171,22 +168,12 @@ impl Generator {
     }
 }
 
-impl Shared {
+impl<T: Target> Shared<T> {
     async fn one(&self, index: usize, intended: Instant, counts: bool) {
-        let prepared = &self.prepared[index % self.prepared.len()];
-        let mut connection = self.connections[index % self.connections.len()].clone();
-        let result = connection.score(prepared.message.clone(), self.timeout).await;
-        if !counts {
-            return;
+        let outcome = self.target.send(index).await;
+        if counts {
+            self.note(intended.elapsed(), outcome);
         }
-        let outcome = match result {
-            Ok(reply) if reply.outputs.iter().any(|output| output.scores.len() != prepared.candidates) => {
-                Err("WRONG_REPLY (not one score a candidate)")
-            }
-            Ok(_) => Ok(prepared.candidates),
-            Err(status) => Err(word(&status)),
-        };
-        self.note(intended.elapsed(), outcome);
     }
 
     /// Notes candidates scored, or why there are none.
@@ -200,12 +187,4 @@ impl Shared {
             self.bar.set_message(format!("{} requests, {} errors", recorder.requests(), recorder.errors()));
         }
     }
-}
-
-fn word(status: &Status) -> &'static str {
-    // The client's own timer says it so, when it goes off before the server's answer is here.
-    if status.code() == Code::Cancelled && status.message() == "Timeout expired" {
-        return code_name(Code::DeadlineExceeded);
-    }
-    code_name(status.code())
 }

@@ -60,7 +60,7 @@ fn micros(latency: Duration) -> u64 {
 type Latencies = Vec<(&'static str, f64)>;
 
 /// The figures of a run. Latencies are those of answered requests.
-pub(super) struct Report {
+pub(crate) struct Report {
     requests: u64,
     answered: u64,
     errors: BTreeMap<&'static str, u64>,
@@ -70,10 +70,12 @@ pub(super) struct Report {
     latency: Latencies,
     /// Of what ended in an error, where anything did.
     failure: Option<Latencies>,
+    cpu_seconds: f64,
 }
 
 impl Report {
-    pub(super) fn new(recorder: &Recorder, pace: Pace, duration: Duration) -> Self {
+    /// `cpu_seconds` is the processor time of this process in the run.
+    pub(super) fn new(recorder: &Recorder, pace: Pace, duration: Duration, cpu_seconds: f64) -> Self {
         let seconds = duration.as_secs_f64();
         let offered = match pace {
             Pace::Open { rate, .. } => Some(rate),
@@ -88,10 +90,32 @@ impl Report {
             candidates_per_second: recorder.candidates as f64 / seconds.max(1e-9),
             latency: quantiles(&recorder.latencies),
             failure: (!recorder.failures.is_empty()).then(|| quantiles(&recorder.failures)),
+            cpu_seconds,
         }
     }
 
-    fn answered_per_second(&self) -> f64 {
+    /// Whether there were requests and each was answered.
+    pub(crate) fn complete(&self) -> bool {
+        self.answered > 0 && self.answered == self.requests
+    }
+
+    /// Processor seconds of this process in the run, warm-up included.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        self.cpu_seconds
+    }
+
+    /// Candidates scored a second.
+    pub(crate) fn candidates_per_second(&self) -> f64 {
+        self.candidates_per_second
+    }
+
+    /// Milliseconds of a latency by its name, such as `p99`; not a number where there is none.
+    pub(crate) fn latency(&self, name: &str) -> f64 {
+        self.latency.iter().find(|(known, _)| *known == name).map_or(f64::NAN, |(_, value)| *value)
+    }
+
+    /// Requests answered a second.
+    pub(crate) fn answered_per_second(&self) -> f64 {
         self.answered as f64 / self.seconds.max(1e-9)
     }
 
@@ -109,6 +133,7 @@ impl Report {
             "candidates_per_second": self.candidates_per_second,
             "latency_ms": object(&self.latency),
             "error_ms": self.failure.as_ref().map(object),
+            "generator_cpu_seconds": self.cpu_seconds,
         })
     }
 
@@ -123,6 +148,7 @@ impl Report {
         for (name, milliseconds) in &self.latency {
             table.add_row([format!("latency {name} (ms)"), format!("{milliseconds:.3}")]);
         }
+        table.add_row(["CPU of the generator (s)".to_owned(), format!("{:.2}", self.cpu_seconds)]);
         table.add_row(["errors".to_owned(), self.errors.values().sum::<u64>().to_string()]);
         for (word, count) in &self.errors {
             table.add_row([format!("  {word}"), count.to_string()]);
@@ -162,7 +188,7 @@ mod tests {
         recorder.failed(Duration::from_millis(1), "RESOURCE_EXHAUSTED");
         recorder.failed(Duration::from_millis(3), "RESOURCE_EXHAUSTED");
         recorder.failed(Duration::from_millis(2), "UNAVAILABLE");
-        let report = Report::new(&recorder, Pace::Open { rate: 51.5, seed: 1 }, Duration::from_secs(2));
+        let report = Report::new(&recorder, Pace::Open { rate: 51.5, seed: 1 }, Duration::from_secs(2), 0.25);
         let json = report.json();
         assert_eq!(json["requests"], 103);
         assert_eq!(json["answered_per_second"], 50.0);
@@ -174,6 +200,7 @@ mod tests {
             assert!((value / expected - 1.0_f64).abs() < 1e-3, "{name}: {value}");
         }
         assert_eq!(json["error_ms"]["p50"], 2.0);
+        assert_eq!(json["generator_cpu_seconds"], 0.25);
         assert!(report.text().contains("RESOURCE_EXHAUSTED"));
     }
 }

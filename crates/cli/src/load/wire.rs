@@ -1,13 +1,58 @@
-//! One connection that sends requests which are encoded already.
+//! Connections that send requests which are encoded already.
+
+use std::time::Duration;
 
 use gatefold_proto::ranking::v1::ScoreResponse;
 use gatefold_server::client::Link;
+use gatefold_server::metrics::code_name;
 use prost::Message;
 use prost::bytes::{BufMut, Bytes};
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
+
+use super::generator::Target;
+
+/// One request, ready to be sent.
+pub(super) struct Prepared {
+    /// The encoded message.
+    pub(super) message: Bytes,
+    /// Its candidates.
+    pub(super) candidates: usize,
+}
+
+/// A server, called over connections in turn.
+pub(super) struct Server {
+    /// What is sent, in turn.
+    pub(super) prepared: Vec<Prepared>,
+    /// Open connections.
+    pub(super) connections: Vec<Connection>,
+    /// Deadline of each request.
+    pub(super) timeout: Duration,
+}
+
+impl Target for Server {
+    async fn send(&self, index: usize) -> Result<usize, &'static str> {
+        let prepared = &self.prepared[index % self.prepared.len()];
+        let mut connection = self.connections[index % self.connections.len()].clone();
+        match connection.score(prepared.message.clone(), self.timeout).await {
+            Ok(reply) if reply.outputs.iter().any(|output| output.scores.len() != prepared.candidates) => {
+                Err("WRONG_REPLY (not one score a candidate)")
+            }
+            Ok(_) => Ok(prepared.candidates),
+            Err(status) => Err(word(&status)),
+        }
+    }
+}
+
+fn word(status: &Status) -> &'static str {
+    // The client's own timer says it so, when it goes off before the server's answer is here.
+    if status.code() == Code::Cancelled && status.message() == "Timeout expired" {
+        return code_name(Code::DeadlineExceeded);
+    }
+    code_name(status.code())
+}
 
 /// One connection to a server.
 #[derive(Clone)]
@@ -22,11 +67,7 @@ impl Connection {
     }
 
     /// Sends one encoded `ScoreRequest`.
-    pub(super) async fn score(
-        &mut self,
-        message: Bytes,
-        timeout: std::time::Duration,
-    ) -> Result<ScoreResponse, Status> {
+    async fn score(&mut self, message: Bytes, timeout: Duration) -> Result<ScoreResponse, Status> {
         let unreachable = |error: tonic::transport::Error| Status::unavailable(error.to_string());
         self.grpc.ready().await.map_err(unreachable)?;
         let mut request = Request::new(message);
