@@ -60,6 +60,14 @@ impl Throughput {
         self.median(workload.name, letter, |turn| turn.candidates_per_second)
     }
 
+    /// Cores that the load generator of a server takes at its capacity.
+    pub(super) fn generator(&self, workload: &Workload, letter: &str) -> f64 {
+        self.median(workload.name, letter, |turn| {
+            let figure = |name| turn.raw[name].as_f64().unwrap_or(f64::NAN);
+            figure("generator_cpu_seconds") / figure("seconds")
+        })
+    }
+
     /// Processor seconds a million candidates.
     fn cost(&self, workload: &str, letter: &str) -> f64 {
         self.median(workload, letter, |turn| turn.cpu_seconds)
