@@ -42,7 +42,7 @@ static ENCODER: LazyLock<Encoder> = LazyLock::new(|| {
     .expect("the features are well formed");
     let state = EncoderState::Stateless;
     let features = features.into_iter().map(|feature| FittedFeature { feature, state: state.clone() });
-    let set = EncoderSet { features: features.collect(), vocabularies: BTreeMap::new() };
+    let set = EncoderSet { features: features.collect(), ..EncoderSet::default() };
     Encoder::new(set).expect("the features fit each other")
 });
 

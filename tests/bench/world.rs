@@ -111,7 +111,7 @@ pub(crate) fn encoders(recipe: &Recipe) -> EncoderSet {
         feature: feature.clone(),
         state: EncoderState::Stateless,
     };
-    EncoderSet { features: recipe.features.iter().map(fitted).collect(), vocabularies: BTreeMap::new() }
+    EncoderSet { features: recipe.features.iter().map(fitted).collect(), ..EncoderSet::default() }
 }
 
 /// The level of each of the recipe's features.

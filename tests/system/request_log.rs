@@ -51,8 +51,8 @@ fn logged_requests_are_read_back_with_equal_values() {
             let expected: Vec<f32> = scores.map(|score| score.as_f64().expect("a number") as f32).collect();
             assert_eq!(found, expected, "{name}");
         }
-        for fitted in &bundle.manifest().features {
-            let name = fitted.feature.name.as_str();
+        for feature in bundle.encoder().set().sent() {
+            let name = feature.name.as_str();
             let found = ours.column(name).expect("a column a feature");
             let sent = raw.column(name).expect("a column a feature").slice(start as i64, rows);
             let sent = sent.cast(found.dtype()).expect("the same kind of values");

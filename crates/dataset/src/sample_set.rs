@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use gatefold_schema::{
-    EncoderSet, JsonRequest, SampleManifest, Vocabulary, manifest::SAMPLES_FORMAT, strict::from_json,
+    EncoderSet, JsonRequest, SampleManifest, TargetMeans, Vocabulary,
+    manifest::{SAMPLES_FORMAT, target_file},
+    strict::from_json,
 };
 
 use crate::{
@@ -53,14 +55,19 @@ impl SampleSet {
             let vocabulary: Vocabulary = read_json(&folder.join("vocab").join(format!("{table}.json")))?;
             vocabularies.insert(table.clone(), vocabulary);
         }
-        let encoders = EncoderSet { features: manifest.features.clone(), vocabularies };
+        let mut targets = BTreeMap::new();
+        for feature in EncoderSet::with_means(&manifest.features) {
+            let means: TargetMeans = read_json(&folder.join(target_file(feature)))?;
+            targets.insert(feature.to_owned(), means);
+        }
+        let encoders = EncoderSet { features: manifest.features.clone(), vocabularies, targets };
         let found = encoders.fingerprint();
         if found != manifest.fingerprint {
             return Err(DatasetError::content(
                 &path,
                 format!(
                     "the encoders have fingerprint {found}, but the samples were encoded by {}; \
-                     a vocabulary has been changed: build the samples again",
+                     a vocabulary or a mean has been changed: build the samples again",
                     manifest.fingerprint
                 ),
             ));

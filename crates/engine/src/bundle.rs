@@ -19,8 +19,8 @@ use std::{
 
 use gatefold_features::Encoder;
 use gatefold_schema::{
-    BundleManifest, EncoderSet, FileEntry, Golden, GraphFile, Vocabulary, feature::hex,
-    manifest::BUNDLE_FORMAT, strict,
+    BundleManifest, EncoderSet, FileEntry, Golden, GraphFile, TargetMeans, Vocabulary, feature::hex,
+    manifest::BUNDLE_FORMAT, manifest::target_file, strict,
 };
 use sha2::{Digest, Sha256};
 
@@ -70,6 +70,7 @@ impl Bundle {
         let encoders = EncoderSet {
             features: manifest.features.clone(),
             vocabularies: read_vocabularies(&path, &manifest)?,
+            targets: read_targets(&path, &manifest)?,
         };
         let encoder = Encoder::new(encoders)
             .map_err(|error| BundleError::invalid(&manifest_path, error.to_string()))?;
@@ -202,6 +203,23 @@ fn read_vocabularies(
         vocabularies.insert(table.clone(), vocabulary);
     }
     Ok(vocabularies)
+}
+
+fn read_targets(
+    path: &Path,
+    manifest: &BundleManifest,
+) -> Result<BTreeMap<String, TargetMeans>, BundleError> {
+    let mut targets = BTreeMap::new();
+    for feature in EncoderSet::with_means(&manifest.features) {
+        let file = path.join(target_file(feature));
+        let means: TargetMeans = strict::from_json(&read(&file)?, &file.display().to_string())?;
+        if means.feature != feature {
+            let reason = format!("holds the means of feature '{}', expected '{feature}'", means.feature);
+            return Err(BundleError::invalid(&file, reason));
+        }
+        targets.insert(feature.to_owned(), means);
+    }
+    Ok(targets)
 }
 
 /// Checks one file's size, then its hash.

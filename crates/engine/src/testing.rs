@@ -30,6 +30,9 @@ fn numeric(name: &str, side: Side) -> FittedFeature {
             kind: Kind::Numeric,
             value_type: ValueType::Float,
             column: None,
+            cross: Vec::new(),
+            clip: None,
+            fit: true,
             encoder: Encoder::None,
             embedding: None,
             table: None,
@@ -58,6 +61,7 @@ pub(crate) fn encoders() -> EncoderSet {
     EncoderSet {
         features: vec![numeric("age", Side::User), country, numeric("price", Side::Item)],
         vocabularies: BTreeMap::from([("country".into(), vocabulary)]),
+        ..EncoderSet::default()
     }
 }
 

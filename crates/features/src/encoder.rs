@@ -13,7 +13,7 @@ use self::{
     column::encode_into_column,
     transform::{Lookup, Transform},
 };
-use crate::{EncodeError, FeatureBatch, FeatureColumn, RawBatch, RawColumn};
+use crate::{Cross, CrossPart, EncodeError, FeatureBatch, FeatureColumn, RawBatch, RawColumn};
 
 /// What to do with values that a careful client would not send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub enum Strictness {
 pub struct Encoder {
     set: EncoderSet,
     transforms: Vec<Transform>,
+    /// By feature, `None` for one with values of its own.
+    crosses: Vec<Option<Cross>>,
     index: HashMap<String, usize>,
     fingerprint: String,
 }
@@ -48,12 +50,14 @@ impl Encoder {
         let transforms = set
             .features
             .iter()
-            .map(|fitted| Transform::new(fitted, &lookups))
+            .map(|fitted| Transform::new(fitted, &lookups, set.targets.get(&fitted.feature.name)))
             .collect::<Result<Vec<_>, _>>()?;
+        let crosses = (0..set.features.len()).map(|index| Cross::fitted(&set.features, index));
+        let crosses = crosses.collect::<Result<Vec<_>, _>>()?;
         let name_of = |(index, fitted): (usize, &FittedFeature)| (fitted.feature.name.clone(), index);
         let index = set.features.iter().enumerate().map(name_of).collect();
         let fingerprint = set.fingerprint();
-        Ok(Self { set, transforms, index, fingerprint })
+        Ok(Self { set, transforms, crosses, index, fingerprint })
     }
 
     /// The fitted features and vocabularies.
@@ -71,7 +75,14 @@ impl Encoder {
         self.index.get(name).copied()
     }
 
-    /// Encodes a batch of requests.
+    /// What combines the values of the feature at `index`; `None` for one with values of its own. Callers
+    /// that encode column by column give its values to [`Encoder::encode_column`].
+    pub fn cross(&self, index: usize) -> Option<&Cross> {
+        self.crosses[index].as_ref()
+    }
+
+    /// Encodes a batch of requests: a column for every feature that is not crossed, whose values are made of
+    /// the others.
     ///
     /// # Errors
     /// Anything about the raw values that is not as the schema says; see [`EncodeError`].
@@ -98,22 +109,38 @@ impl Encoder {
         batch.request_of.clone_from(&raw.request_of);
         batch.columns.resize_with(self.transforms.len(), || FeatureColumn::Numbers(Vec::new()));
 
-        let mut given = vec![false; self.transforms.len()];
+        // Where each feature's values stand in `raw`.
+        let mut given: Vec<Option<usize>> = vec![None; self.transforms.len()];
         for (position, (name, column)) in raw.columns.iter().enumerate() {
             let index = self.index_of(name, position)?;
             let feature = &self.set.features[index].feature;
-            if std::mem::replace(&mut given[index], true) {
+            if feature.is_crossed() {
+                return Err(EncodeError::crossed(feature));
+            }
+            if given[index].replace(position).is_some() {
                 return Err(EncodeError::DuplicateFeature { feature: feature.name.clone() });
             }
-            let rows = match feature.side.level() {
-                Level::Request => raw.requests,
-                Level::Candidate => raw.candidates,
-            };
+            let rows = raw.rows(feature.side.level());
             self.encode_column_into(index, column, rows, strictness, &mut batch.columns[index])?;
         }
-        if let Some(absent) = given.iter().position(|given| !given) {
+        let absent = |index: &usize| given[*index].is_none() && self.crosses[*index].is_none();
+        if let Some(absent) = (0..given.len()).find(absent) {
             let feature = &self.set.features[absent].feature;
             return Err(EncodeError::MissingFeature { feature: feature.name.clone(), side: feature.side });
+        }
+        for (index, cross) in self.crosses.iter().enumerate() {
+            let Some(cross) = cross else { continue };
+            let level = self.set.features[index].feature.side.level();
+            let part = |part: usize| {
+                let (_, column) = &raw.columns[given[part]?];
+                let repeats = level == Level::Candidate
+                    && self.set.features[part].feature.side.level() == Level::Request;
+                Some(CrossPart { column, rows: repeats.then_some(raw.request_of.as_slice()) })
+            };
+            let parts: Vec<CrossPart<'_>> = cross.parts().filter_map(part).collect();
+            let rows = raw.rows(level);
+            let values = cross.values(&parts, rows)?;
+            self.encode_column_into(index, &values.column(), rows, strictness, &mut batch.columns[index])?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What can be wrong with raw values, each with its place and its remedy.
 
-use gatefold_schema::Side;
+use gatefold_schema::{Feature, Side};
 
 /// Raw values that cannot be encoded.
 ///
@@ -27,6 +27,14 @@ pub enum EncodeError {
         feature: String,
         /// Its side.
         side: Side,
+    },
+    /// A column for a feature that is made of others.
+    #[error("feature '{feature}' is made of {parts} wherever it is needed; remove it")]
+    Crossed {
+        /// Feature.
+        feature: String,
+        /// What it is made of.
+        parts: String,
     },
     /// A feature with two columns.
     #[error("feature '{feature}' is given twice; keep one of its columns")]
@@ -166,6 +174,14 @@ pub enum EncodeError {
         /// Position in the list.
         element: usize,
     },
+}
+
+impl EncodeError {
+    /// The error for values of a feature that is made of others.
+    pub(crate) fn crossed(feature: &Feature) -> Self {
+        let parts: Vec<String> = feature.cross.iter().map(|part| format!("'{part}'")).collect();
+        EncodeError::Crossed { feature: feature.name.clone(), parts: parts.join(" and ") }
+    }
 }
 
 fn suggestion(nearest: &Option<String>) -> String {

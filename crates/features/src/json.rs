@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl<'a> RawBatch<'a> {
-    /// The values of `requests` as one batch, one column a feature of `set` in schema order; text
+    /// The values of `requests` as one batch, one column a feature of `set` that is not crossed; text
     /// is borrowed from the requests.
     ///
     /// # Errors
@@ -26,8 +26,7 @@ impl<'a> RawBatch<'a> {
             batch.candidates += candidates;
             batch.request_of.extend(std::iter::repeat_n(row as u32, candidates));
         }
-        for fitted in &set.features {
-            let feature = &fitted.feature;
+        for feature in set.sent() {
             let column = JsonColumn::gather(feature, requests)?.into_raw(feature)?;
             batch.columns.push((Cow::Borrowed(feature.name.as_str()), column));
         }
@@ -45,8 +44,7 @@ impl<'a> RawBatch<'a> {
                 ..JsonRequest::default()
             })
             .collect();
-        for fitted in &set.features {
-            let feature = &fitted.feature;
+        for feature in set.sent() {
             let Some((_, column)) = self.columns.iter().find(|(name, _)| *name == feature.name) else {
                 continue;
             };
@@ -99,15 +97,20 @@ fn check_names(request: &JsonRequest, set: &EncoderSet) -> Result<(), EncodeErro
         (Side::Context, request.context.keys().collect()),
         (Side::Item, request.items.keys().collect()),
     ];
-    let expected: BTreeMap<&str, Side> =
-        set.features.iter().map(|fitted| (fitted.feature.name.as_str(), fitted.feature.side)).collect();
+    let expected: BTreeMap<&str, &Feature> =
+        set.features.iter().map(|fitted| (fitted.feature.name.as_str(), &fitted.feature)).collect();
     for (side, names) in sides {
         for name in names {
             match expected.get(name.as_str()) {
                 None => return Err(unknown_feature(name, set)),
-                Some(&expected) if expected != side => {
+                Some(feature) if feature.is_crossed() => return Err(EncodeError::crossed(feature)),
+                Some(feature) if feature.side != side => {
                     let found = if side == Side::Item { "items" } else { side.name() };
-                    return Err(EncodeError::WrongSide { feature: name.clone(), expected, found });
+                    return Err(EncodeError::WrongSide {
+                        feature: name.clone(),
+                        expected: feature.side,
+                        found,
+                    });
                 }
                 Some(_) => {}
             }

@@ -11,13 +11,16 @@
 //! | in the vocabulary | 2 + out-of-vocabulary buckets + position in the vocabulary |
 //! | out of the vocabulary | 2 + murmur3_x86_32(value, seed 0) mod buckets |
 //! | hashed | 2 + murmur3_x86_32(value, seed) mod buckets |
-//! | bucketized | 2 + number of edges ≤ value |
+//! | bucketized, by given edges or quantiles | 2 + number of edges ≤ value, clipped |
+//! | target-encoded | the smoothed mean label of the value; the prior where it is missing or unseen |
+//! | crossed | as text that is made of the values of others: [`gatefold_schema::Feature::cross`] |
 //! | a position after the end of a sequence | code 0 |
 //!
 //! The hash of an integer is that of its eight little-endian bytes as an `i64`, the hash of text
 //! that of its UTF-8 bytes ([`murmur`]).
 
 pub mod batch;
+pub mod cross;
 pub mod encoder;
 pub mod error;
 pub mod fit;
@@ -28,6 +31,7 @@ pub mod raw;
 mod tally;
 
 pub use batch::{FeatureBatch, FeatureColumn};
+pub use cross::{Cross, CrossPart, CrossValues};
 pub use encoder::{Encoder, Strictness};
 pub use error::EncodeError;
 pub use raw::{RawBatch, RawColumn, RawValues};

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use gatefold_schema::{Feature, Kind, ValueType};
+use gatefold_schema::{Feature, Kind, Level, ValueType};
 
 /// Raw feature values of some requests and their candidates.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,16 @@ pub struct RawBatch<'a> {
     pub request_of: Vec<u32>,
     /// Columns by feature name, in any order.
     pub columns: Vec<(Cow<'a, str>, RawColumn<'a>)>,
+}
+
+impl RawBatch<'_> {
+    /// Rows of the columns of a level.
+    pub(crate) fn rows(&self, level: Level) -> usize {
+        match level {
+            Level::Request => self.requests,
+            Level::Candidate => self.candidates,
+        }
+    }
 }
 
 /// Raw values of one feature.

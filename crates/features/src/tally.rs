@@ -1,7 +1,7 @@
 //! How many values of each feature are missing or out of its vocabulary: counted over the masks and
 //! codes of an encoded batch, which costs next to nothing beside encoding it.
 
-use gatefold_schema::{Encoder as Encoding, FIRST_VALUE_CODE};
+use gatefold_schema::{Encoder as Encoding, FIRST_VALUE_CODE, MISSING_CODE};
 
 use crate::{Encoder, FeatureBatch, FeatureColumn, RawBatch, RawColumn, RawValues};
 
@@ -26,9 +26,21 @@ impl Encoder {
             let tally = &mut tallies[index];
             tally.missing = missing_rows(column);
             tally.values = present_values(column, tally.missing) + tally.missing;
-            if let Encoding::Vocab { oov_buckets, .. } = self.set().features[index].feature.encoder
-                && let FeatureColumn::Codes { data, .. } = &batch.columns[index]
-            {
+        }
+        for (index, tally) in tallies.iter_mut().enumerate() {
+            let feature = &self.set().features[index].feature;
+            let column = &batch.columns[index];
+            let FeatureColumn::Codes { data, .. } = column else {
+                if feature.is_crossed() {
+                    tally.values = column.rows() as u64;
+                }
+                continue;
+            };
+            if feature.is_crossed() {
+                tally.values = data.len() as u64;
+                tally.missing = codes_in(data, MISSING_CODE, FIRST_VALUE_CODE);
+            }
+            if let Encoding::Vocab { oov_buckets, .. } = feature.encoder {
                 tally.unknown = codes_in(data, FIRST_VALUE_CODE, FIRST_VALUE_CODE + oov_buckets as i32);
             }
         }

@@ -9,18 +9,19 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
-use gatefold_features::{Encoder, FeatureColumn, RawBatch, Strictness, fit::Fitter};
+use gatefold_features::{Encoder, FeatureColumn, RawBatch};
 use gatefold_schema::{
-    EncoderSet, JsonRequest, Recipe, SampleManifest, SampleSource, ShardInfo, SplitInfo, VocabularyValues,
-    manifest::{SAMPLES_FORMAT, SHARD_FINGERPRINT},
+    EncoderSet, Feature, JsonRequest, Recipe, SampleManifest, SampleSource, ShardInfo, SplitInfo,
+    manifest::{SAMPLES_FORMAT, SHARD_FINGERPRINT, target_file},
 };
 use polars::prelude::*;
 
 use crate::{
-    Progress, SamplesError, adult, census, columns, event_logs,
+    Progress, SamplesError, adult, census, columns,
+    encode::{Rows, labels_of},
+    event_logs,
     files::write_parquet,
     folder::StagedFolder,
-    parallel::for_each_index,
     prepared::{Prepared, REQUEST_ID, SPLITS, TIME_COLUMN},
     raw::RawRows,
 };
@@ -35,6 +36,9 @@ pub struct BuildOptions {
     /// Run the joins by the streaming engine, which needs less memory and more time; unless given,
     /// where the source files are larger than 1 GiB. The samples are the same either way.
     pub streaming: Option<bool>,
+    /// Encoders to use as they are: nothing is fitted, and the target encodings of training rows are those
+    /// of all rows. They should come from other, earlier data than the training split.
+    pub encoders: Option<EncoderSet>,
 }
 
 /// Builds the sample set of `recipe` from the files in `logs` into the folder `out`.
@@ -61,13 +65,13 @@ pub fn build(
     };
     check_labels(recipe, &prepared)?;
 
-    let raw = normalised(recipe, &prepared.frame)?;
-    progress.start("fitting encoders", Some(recipe.features.len() as u64));
-    let train = prepared.splits[0].1.clone();
-    let set = fit(recipe, &raw, train, progress)?;
-    progress.start("encoding", Some(recipe.features.len() as u64));
+    let rows = Rows::new(recipe, &prepared.frame, prepared.splits[0].1.clone())?;
+    let (set, tables) = match &options.encoders {
+        Some(encoders) => (encoders.clone().reuse(&recipe.features)?, BTreeMap::new()),
+        None => rows.fit(progress)?,
+    };
     let encoder = Encoder::new(set)?;
-    let encoded = encode(&encoder, &raw, progress)?;
+    let encoded = rows.encode(&encoder, &tables, progress)?;
 
     let rows = prepared.frame.height() as u64;
     progress.start("writing shards", Some(rows));
@@ -87,7 +91,7 @@ pub fn build(
         writer.raw(name)?;
     }
     let set = encoder.set();
-    write_vocabularies(&folder, set)?;
+    write_encoders(&folder, set)?;
     let examples = examples(recipe, &prepared, set)?;
     write_json(&folder, "examples.json", &examples)?;
     let manifest = SampleManifest {
@@ -172,61 +176,6 @@ fn check_labels(recipe: &Recipe, prepared: &Prepared) -> Result<(), SamplesError
         )));
     }
     Ok(())
-}
-
-fn labels_of(frame: &DataFrame, name: &str) -> Result<Vec<f32>, SamplesError> {
-    let values = frame
-        .column(name)
-        .and_then(|column| Ok(column.f32()?.iter().map(|value| value.unwrap_or(f32::NAN)).collect()));
-    values.map_err(SamplesError::step("reading labels"))
-}
-
-/// The raw feature columns in schema order, each of one chunk.
-fn normalised(recipe: &Recipe, frame: &DataFrame) -> Result<Vec<Series>, SamplesError> {
-    let one = |feature: &gatefold_schema::Feature| columns::normalise(frame.column(&feature.name)?, feature);
-    recipe
-        .features
-        .iter()
-        .map(one)
-        .collect::<PolarsResult<_>>()
-        .map_err(SamplesError::step("reading raw columns"))
-}
-
-/// Fits every encoder to the rows `train` alone, each feature in one thread in the order of rows.
-fn fit(
-    recipe: &Recipe,
-    raw: &[Series],
-    train: Range<usize>,
-    progress: &mut dyn Progress,
-) -> Result<EncoderSet, SamplesError> {
-    let empty = Fitter::new(&recipe.features)?;
-    let parts = for_each_index(raw.len(), progress, |index| -> Result<Fitter, SamplesError> {
-        let mut part = empty.clone();
-        if part.needs(index) {
-            let column = columns::raw_column(&raw[index]).map_err(SamplesError::step("fitting encoders"))?;
-            part.add(index, &column.slice(train.clone()))?;
-        }
-        Ok(part)
-    });
-    let mut fitter = empty.clone();
-    for part in parts {
-        fitter.merge(part?);
-    }
-    Ok(fitter.finish())
-}
-
-fn encode(
-    encoder: &Encoder,
-    raw: &[Series],
-    progress: &mut dyn Progress,
-) -> Result<Vec<FeatureColumn>, SamplesError> {
-    let columns = for_each_index(raw.len(), progress, |index| {
-        let column = columns::raw_column(&raw[index]).map_err(SamplesError::step("encoding"))?;
-        encoder
-            .encode_column(index, &column, raw[index].len(), Strictness::Lenient)
-            .map_err(|source| SamplesError::Encode { origin: "encoding the samples".to_owned(), source })
-    });
-    columns.into_iter().collect()
 }
 
 /// Writes the rows of splits.
@@ -354,7 +303,8 @@ fn examples(
         let number = (index * requests / wanted) as u32;
         let start = request.partition_point(|other| *other < number);
         let end = request.partition_point(|other| *other <= number);
-        let rows = RawRows::new(part.slice(start as i64, end - start), &recipe.features)
+        let features: Vec<Feature> = set.sent().cloned().collect();
+        let rows = RawRows::new(part.slice(start as i64, end - start), &features)
             .map_err(SamplesError::step("choosing examples"))?;
         let batch: RawBatch<'_> = rows.batch().map_err(SamplesError::step("choosing examples"))?;
         examples.extend(batch.to_json(set, &rows.request_ids()));
@@ -362,18 +312,22 @@ fn examples(
     Ok(examples)
 }
 
-fn write_vocabularies(folder: &StagedFolder, set: &EncoderSet) -> Result<(), SamplesError> {
-    let path = folder.path("vocab");
-    fs::create_dir_all(&path).map_err(SamplesError::io("create", &path))?;
+/// Writes one file a vocabulary, and one a target encoding.
+fn write_encoders(folder: &StagedFolder, set: &EncoderSet) -> Result<(), SamplesError> {
     for (table, vocabulary) in &set.vocabularies {
-        debug_assert!(matches!(vocabulary.values, VocabularyValues::Int(_) | VocabularyValues::Text(_)));
         write_json(folder, &format!("vocab/{table}.json"), vocabulary)?;
+    }
+    for (feature, means) in &set.targets {
+        write_json(folder, &target_file(feature), means)?;
     }
     Ok(())
 }
 
 fn write_json<T: serde::Serialize>(folder: &StagedFolder, name: &str, value: &T) -> Result<(), SamplesError> {
     let path = folder.path(name);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(SamplesError::io("create", parent))?;
+    }
     let text = serde_json::to_vec_pretty(value)
         .map_err(|error| SamplesError::source(&path, format!("cannot be written as JSON: {error}")))?;
     fs::write(&path, text).map_err(SamplesError::io("write", &path))

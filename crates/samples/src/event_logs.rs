@@ -120,7 +120,7 @@ impl Logs<'_> {
     }
 
     fn features(&self, side: Side) -> impl Iterator<Item = &Feature> {
-        self.recipe.features.iter().filter(move |feature| feature.side == side)
+        self.recipe.sent_features().filter(move |feature| feature.side == side)
     }
 
     /// Column of the impressions that a feature is read from: context features, and the
@@ -149,7 +149,7 @@ impl Logs<'_> {
             key_column(&path, &schema, "item_id", ITEM)?,
             time_column(&path, &schema, "time", TIME)?,
         ];
-        for feature in self.recipe.features.iter().filter(|feature| Self::is_in_impressions(feature)) {
+        for feature in self.recipe.sent_features().filter(|feature| Self::is_in_impressions(feature)) {
             columns::check_column(&path, &schema, feature.source_column(), feature)?;
             wanted.push(feature_column(feature));
         }
@@ -321,7 +321,7 @@ impl Logs<'_> {
             frame.column(REQUEST)?.clone().with_name(REQUEST_ID.into()),
             frame.column(REQUEST_TIME)?.clone().with_name(TIME_COLUMN.into()),
         ];
-        let names = self.recipe.features.iter().map(|feature| &feature.name);
+        let names = self.recipe.sent_features().map(|feature| &feature.name);
         for name in names.chain(&self.labels()) {
             chosen.push(frame.column(name)?.clone());
         }

@@ -12,6 +12,7 @@ mod adult;
 mod build;
 mod census;
 mod columns;
+mod encode;
 mod error;
 mod event_logs;
 mod files;

@@ -11,7 +11,7 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use gatefold_features::{RawBatch, RawColumn};
-use gatefold_schema::{EncoderSet, Feature, Level};
+use gatefold_schema::{EncoderSet, Feature, FittedFeature, Level};
 use polars::io::parquet::write::BatchedWriter;
 use polars::prelude::*;
 
@@ -36,15 +36,29 @@ pub struct RawTable {
 }
 
 impl RawTable {
-    /// Opens the file and checks that it has a column for every feature of `set`, of its type.
+    /// Opens the file and checks that it has a column for every feature of `set` that is not crossed, of its
+    /// type.
     ///
     /// # Errors
-    /// A file that is missing, damaged or no Parquet, a missing column, a column of another type.
+    /// A file that is missing, damaged or no Parquet, a missing column, a column of another type or for a
+    /// crossed feature.
     pub fn open(path: &Path, set: &EncoderSet) -> Result<Self, SamplesError> {
-        let features: Vec<Feature> = set.features.iter().map(|fitted| fitted.feature.clone()).collect();
+        let features: Vec<Feature> = set.sent().cloned().collect();
         let (_, schema) = crate::files::scan(path)?;
         for feature in &features {
             columns::check_column(path, &schema, &feature.name, feature)?;
+        }
+        for FittedFeature { feature, .. } in set.features.iter().filter(|fitted| fitted.feature.is_crossed())
+        {
+            if schema.contains(&feature.name) {
+                let (name, parts) = (&feature.name, feature.cross.join(" and "));
+                return Err(SamplesError::source(
+                    path,
+                    format!(
+                        "column '{name}': that feature is made of {parts} wherever it is needed; remove it"
+                    ),
+                ));
+            }
         }
         let rows = reader(path)?.num_rows().map_err(parquet(path))?;
         let waiting = DataFrame::empty_with_schema(&schema);

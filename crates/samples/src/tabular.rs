@@ -146,7 +146,7 @@ impl<'t> Table<'t> {
         }
         let order = splits.concat();
         let mut all = vec![Column::new(REQUEST_ID.into(), (0..order.len() as i64).collect::<Vec<i64>>())];
-        for feature in &recipe.features {
+        for feature in recipe.sent_features() {
             all.push(self.feature(feature, &order)?);
         }
         all.extend(self.layout.labels.iter().map(|label| self.label(label, &order)));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    feature::{Encoder, EncoderState, Feature, Kind, Pooling, Side, ValueType, check_features},
+    feature::{Clip, Encoder, EncoderState, Feature, Kind, Pooling, Side, ValueType, check_features},
     manifest::{MODEL_NAME_RULE, is_model_name},
     strict::{ConfigError, from_toml},
     task::{Derived, Loss, Task, check_tasks},
@@ -50,6 +50,9 @@ pub struct MappedFeature {
     pub value_type: ValueType,
     /// As [`Feature::encoder`].
     pub encoder: Encoder,
+    /// As [`Feature::clip`].
+    #[serde(default)]
+    pub clip: Option<Clip>,
     /// What the encoder was fitted to, where it is `standardize` or `min-max`.
     #[serde(default)]
     pub state: Option<EncoderState>,
@@ -84,9 +87,12 @@ impl MappedFeature {
             kind: self.kind,
             value_type: self.value_type,
             column: None,
+            cross: Vec::new(),
             encoder: self.encoder.clone(),
+            clip: self.clip,
             embedding: None,
             table: self.table.clone(),
+            fit: true,
             max_len: self.max_len,
             pooling: Pooling::default(),
             query: None,
@@ -234,6 +240,11 @@ impl MappedFeature {
             }
             Encoder::MinMax if !fitted => {
                 Err("add what it was fitted to: state = { kind = \"min-max\", min = …, max = … }".into())
+            }
+            Encoder::Quantile { .. } => Err("an import knows its edges; use bucketize".into()),
+            Encoder::Target { .. } => {
+                Err("a target encoding has no file in an import; send the mean itself, as encoder none"
+                    .into())
             }
             _ if self.state.is_some() && !fitted => Err("this encoder has no state; remove it".into()),
             Encoder::Vocab { .. } => Ok(()),

@@ -30,8 +30,8 @@ pub mod task;
 pub use calibration::{Calibration, CalibrationFigures, CalibrationMethod, Calibrator};
 pub use checkpoint::{CheckpointManifest, SamplesIdentity, StoredBest, StoredFile};
 pub use feature::{
-    Encoder, EncoderSet, EncoderState, Feature, FittedFeature, Kind, Level, Pooling, Side, ValueType,
-    Vocabulary, VocabularyValues,
+    Clip, Encoder, EncoderSet, EncoderState, Feature, FittedFeature, Kind, Level, Pooling, Side, TargetBy,
+    TargetMeans, ValueType, Vocabulary, VocabularyValues,
 };
 pub use gates::{CapturedExpert, ExpertWeight, GateFigures, GateReport, LayerFigures};
 pub use import_map::{GoldenConfig, ImportMap, MappedFeature, MappedTask};

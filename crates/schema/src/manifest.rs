@@ -17,6 +17,11 @@ use crate::{
 pub const SAMPLES_FORMAT: u32 = 1;
 /// Key in the metadata of a shard file under which it names the fingerprint of its encoders.
 pub const SHARD_FINGERPRINT: &str = "gatefold.fingerprint";
+/// Name of the file that holds the means of a target encoding, relative to a sample set or bundle.
+pub fn target_file(feature: &str) -> String {
+    format!("target/{feature}.json")
+}
+
 /// Version of the bundle folder's layout.
 pub const BUNDLE_FORMAT: u32 = 1;
 

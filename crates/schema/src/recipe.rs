@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     calibration::check_methods,
-    feature::{Feature, check_embeddings, check_features},
+    feature::{Feature, check_embeddings, check_features, check_targets},
     strict::{ConfigError, from_toml},
     task::{Derived, Task, check_tasks},
 };
@@ -55,6 +55,11 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// The features that sources and requests have values of: all but crossed ones.
+    pub fn sent_features(&self) -> impl Iterator<Item = &Feature> {
+        self.features.iter().filter(|feature| !feature.is_crossed())
+    }
+
     /// Checks what the types alone cannot.
     ///
     /// # Errors
@@ -66,6 +71,7 @@ impl Recipe {
         check_features(&self.features)?;
         check_embeddings(&self.features)?;
         check_tasks(&self.tasks, &self.derived)?;
+        check_targets(&self.features, &self.tasks)?;
         self.model.check(&self.tasks)?;
         check_methods(&self.train.calibrate, &self.tasks, &self.model)?;
         self.train.check(&self.tasks, &self.derived)

@@ -440,7 +440,7 @@ pub fn model(info: &ModelInfo, versions: Vec<u64>) -> wire::Model {
         name: manifest.name.clone(),
         version: manifest.version,
         versions,
-        features: manifest.features.iter().map(|fitted| feature(&fitted.feature)).collect(),
+        features: info.bundle.encoder().set().sent().map(feature).collect(),
         outputs: manifest.outputs.iter().map(output).collect(),
         user_once: manifest.user_once.is_some(),
     }

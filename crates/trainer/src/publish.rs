@@ -86,9 +86,7 @@ pub fn publish(
     if !weights.is_empty() {
         writer.write_with(WEIGHTS_FILE, |file| weights.write_to(file)).map_err(failed)?;
     }
-    for vocabulary in data.encoders.vocabularies.values() {
-        writer.write_vocabulary(vocabulary).map_err(failed)?;
-    }
+    writer.write_encoders(&data.encoders).map_err(failed)?;
     writer.write_golden(&golden).map_err(failed)?;
 
     let mut refusal = None;

@@ -210,6 +210,9 @@ fn manifest() -> BundleManifest {
             kind,
             value_type,
             column: None,
+            cross: Vec::new(),
+            clip: None,
+            fit: true,
             encoder,
             embedding: (kind != Kind::Numeric).then_some(4),
             table: None,
@@ -267,6 +270,7 @@ fn manifest() -> BundleManifest {
     let set = EncoderSet {
         features: features.clone(),
         vocabularies: BTreeMap::from([("history".into(), vocabulary())]),
+        ..EncoderSet::default()
     };
     BundleManifest {
         format: 1,

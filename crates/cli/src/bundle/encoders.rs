@@ -49,5 +49,5 @@ pub(super) fn encoders(map: &ImportMap, folder: &Path) -> Result<EncoderSet> {
         };
         fitted.push(FittedFeature { feature, state });
     }
-    Ok(EncoderSet { features: fitted, vocabularies })
+    Ok(EncoderSet { features: fitted, vocabularies, ..EncoderSet::default() })
 }

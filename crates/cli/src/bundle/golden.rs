@@ -115,6 +115,8 @@ impl Random {
                 json!(format!("value-{}", self.rng.random_range(0..1_000_000)))
             }
             Encoder::Hash { .. } => json!(self.rng.random_range(0..1_000_000)),
+            // An import has no edges or means of its own fitting.
+            Encoder::Quantile { .. } | Encoder::Target { .. } => Value::Null,
             Encoder::Standardize | Encoder::MinMax | Encoder::Log1p | Encoder::None => {
                 let half = if feature.value_type == ValueType::Int { 5.0 } else { 0.5 };
                 self.number(feature, half, half)

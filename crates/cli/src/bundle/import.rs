@@ -78,9 +78,7 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
     if !weights.is_empty() {
         writer.write_with(WEIGHTS_FILE, |file| weights.write_to(file))?;
     }
-    for vocabulary in encoder.set().vocabularies.values() {
-        writer.write_vocabulary(vocabulary)?;
-    }
+    writer.write_encoders(encoder.set())?;
     let trial = Trial { map: &map, encoder: &encoder };
     let mut graph = loader.open_graph(&plain, writer.folder()).with_context(failed)?;
     let golden = trial.golden(&mut graph, requests::requests(&map.golden, map_folder, encoder.set())?)?;

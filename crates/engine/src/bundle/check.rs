@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, path::Path};
 
 use gatefold_schema::{
-    BundleManifest, Encoder, Feature, Golden, GraphFile, Level, MODEL_NAME_RULE, feature, is_model_name, task,
+    BundleManifest, Encoder, EncoderSet, Feature, Golden, GraphFile, Level, MODEL_NAME_RULE, feature,
+    is_model_name, manifest::target_file, task,
 };
 
 use super::{BundleError, GOLDEN_FILE, MANIFEST_FILE, vocabulary_file};
@@ -54,6 +55,9 @@ pub(super) fn manifest(folder: &Path, manifest: &BundleManifest) -> Result<(), B
     }
     for table in &manifest.vocabularies {
         needs_file(&path, manifest, &vocabulary_file(table))?;
+    }
+    for feature in EncoderSet::with_means(&manifest.features) {
+        needs_file(&path, manifest, &target_file(feature))?;
     }
     for fitted in &manifest.features {
         let table = fitted.feature.table_name();

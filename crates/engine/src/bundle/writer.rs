@@ -16,7 +16,8 @@ use std::{
 };
 
 use gatefold_schema::{
-    BundleManifest, FileEntry, Golden, MODEL_NAME_RULE, Vocabulary, feature::hex, is_model_name,
+    BundleManifest, EncoderSet, FileEntry, Golden, MODEL_NAME_RULE, Vocabulary, feature::hex, is_model_name,
+    manifest::target_file,
 };
 use sha2::{Digest, Sha256};
 
@@ -133,6 +134,20 @@ impl BundleWriter {
     /// As [`write`](Self::write).
     pub fn write_vocabulary(&mut self, vocabulary: &Vocabulary) -> Result<(), BundleError> {
         self.write(&vocabulary_file(&vocabulary.table), &json(vocabulary)?)
+    }
+
+    /// Writes the vocabularies and means of `encoders` in their places.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_encoders(&mut self, encoders: &EncoderSet) -> Result<(), BundleError> {
+        for vocabulary in encoders.vocabularies.values() {
+            self.write_vocabulary(vocabulary)?;
+        }
+        for means in encoders.targets.values() {
+            self.write(&target_file(&means.feature), &json(means)?)?;
+        }
+        Ok(())
     }
 
     /// Writes the golden rows in their place.

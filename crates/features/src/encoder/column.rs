@@ -1,6 +1,6 @@
 //! Encoding one column: which values are taken, which refused, and where the codes go.
 
-use gatefold_schema::{Feature, Kind, MISSING_CODE, PADDING_CODE, ValueType};
+use gatefold_schema::{Clip, Feature, Kind, MISSING_CODE, PADDING_CODE, ValueType};
 
 use super::{
     Strictness,
@@ -28,9 +28,13 @@ pub(super) fn encode_into_column(
     let missing = column.missing.as_deref();
     let target = Target { feature, missing, strictness, missing_code, padding_code };
     match transform {
-        Transform::Number(scaling) => {
+        Transform::Number(scaling, clip) => {
             let data = numbers_of(encoded);
-            target.numbers(&column.values, *scaling, data)
+            target.numbers(&column.values, *scaling, *clip, data)
+        }
+        Transform::IntTarget { .. } | Transform::TextTarget { .. } => {
+            let data = numbers_of(encoded);
+            target.means(&column.values, transform, data)
         }
         _ if feature.kind == Kind::Sequence => {
             let data = codes_of(encoded, feature.width());
@@ -69,6 +73,10 @@ fn numbers_of(column: &mut FeatureColumn) -> &mut Vec<f32> {
         }
         FeatureColumn::Codes { .. } => unreachable!("made of numbers above"),
     }
+}
+
+fn clipped(value: f64, clip: Option<Clip>) -> f64 {
+    clip.map_or(value, |clip| clip.apply(value))
 }
 
 /// Stands for a value that is no code of the model.
@@ -119,15 +127,15 @@ impl Target<'_> {
                 self.fill(values, data, |value| given_code(value, *codes));
                 self.check_given(data, *codes, |row, _| values[row])?;
             }
-            (RawValues::Ints(values), Transform::Bucketize { edges }) => {
-                self.fill(values, data, |value| edge_code(edges, value as f64));
+            (RawValues::Ints(values), Transform::Bucketize { edges, clip }) => {
+                self.fill(values, data, |value| edge_code(edges, clipped(value as f64, *clip)));
             }
-            (RawValues::Floats(values), Transform::Bucketize { edges })
+            (RawValues::Floats(values), Transform::Bucketize { edges, clip })
                 if self.feature.value_type == ValueType::Float =>
             {
                 self.check_finite(values)?;
                 self.fill(values, data, |value| {
-                    if value.is_finite() { edge_code(edges, value) } else { MISSING_CODE }
+                    if value.is_finite() { edge_code(edges, clipped(value, *clip)) } else { MISSING_CODE }
                 });
             }
             _ => return Err(self.wrong_type(values)),
@@ -239,20 +247,47 @@ impl Target<'_> {
     }
 
     /// One number a row.
-    fn numbers(&self, values: &RawValues<'_>, how: Scaling, data: &mut Vec<f32>) -> Result<(), EncodeError> {
+    fn numbers(
+        &self,
+        values: &RawValues<'_>,
+        how: Scaling,
+        clip: Option<Clip>,
+        data: &mut Vec<f32>,
+    ) -> Result<(), EncodeError> {
         match values {
-            RawValues::Ints(values) => self.fill_numbers(values, how, data, |value| value as f64),
+            RawValues::Ints(values) => self.fill_numbers(values, how, clip, data, |value| value as f64),
             RawValues::Floats(values) if self.feature.value_type == ValueType::Float => {
-                self.fill_numbers(values, how, data, |value| value)
+                self.fill_numbers(values, how, clip, data, |value| value)
             }
             _ => Err(self.wrong_type(values)),
         }
+    }
+
+    /// The mean of each row's value.
+    fn means(&self, values: &RawValues<'_>, how: &Transform, data: &mut Vec<f32>) -> Result<(), EncodeError> {
+        let mut fill = |prior: f32, mean: &dyn Fn(usize) -> Option<f32>| {
+            let of_row = |row| if self.is_missing(row) { None } else { mean(row) };
+            data.extend((0..values.rows()).map(|row| of_row(row).unwrap_or(prior)));
+        };
+        match (values, how) {
+            (RawValues::Ints(values), Transform::IntTarget { lookup, means, prior }) => {
+                fill(*prior, &|row| Some(means[lookup.get(values[row])? as usize]));
+            }
+            (RawValues::Texts(values), Transform::TextTarget { lookup, means, prior }) => {
+                fill(*prior, &|row| {
+                    Some(means[lookup.get(values[row], hash_text(values[row], 0))? as usize])
+                });
+            }
+            _ => return Err(self.wrong_type(values)),
+        }
+        Ok(())
     }
 
     fn fill_numbers<V: Copy>(
         &self,
         values: &[V],
         how: Scaling,
+        clip: Option<Clip>,
         data: &mut Vec<f32>,
         number: impl Fn(V) -> f64,
     ) -> Result<(), EncodeError> {
@@ -263,7 +298,7 @@ impl Target<'_> {
                 continue;
             }
             let value = number(value);
-            let scaled = if value.is_finite() { how.apply(value) as f32 } else { f32::NAN };
+            let scaled = if value.is_finite() { how.apply(clipped(value, clip)) as f32 } else { f32::NAN };
             if scaled.is_finite() {
                 data.push(scaled);
             } else if self.strictness == Strictness::Lenient {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gatefold_schema::{
-    ConfigError, Encoder as Encoding, EncoderState, FIRST_VALUE_CODE, FittedFeature, ValueType, Vocabulary,
-    VocabularyValues,
+    Clip, ConfigError, Encoder as Encoding, EncoderState, FIRST_VALUE_CODE, Feature, FittedFeature,
+    TargetMeans, ValueType, Vocabulary, VocabularyValues,
 };
 
 use super::type_name;
@@ -17,12 +17,39 @@ use crate::{
 /// One feature's encoding, ready to run.
 #[derive(Clone, Debug)]
 pub(super) enum Transform {
-    IntVocabulary { lookup: Arc<IntLookup>, buckets: u32 },
-    TextVocabulary { lookup: Arc<TextLookup>, buckets: u32 },
-    Hash { buckets: u32, seed: u32 },
-    Bucketize { edges: Vec<f64> },
-    Given { codes: u32, missing: u32, padding: u32 },
-    Number(Scaling),
+    IntVocabulary {
+        lookup: Arc<IntLookup>,
+        buckets: u32,
+    },
+    TextVocabulary {
+        lookup: Arc<TextLookup>,
+        buckets: u32,
+    },
+    Hash {
+        buckets: u32,
+        seed: u32,
+    },
+    /// Given edges or fitted ones.
+    Bucketize {
+        edges: Vec<f64>,
+        clip: Option<Clip>,
+    },
+    Given {
+        codes: u32,
+        missing: u32,
+        padding: u32,
+    },
+    Number(Scaling, Option<Clip>),
+    IntTarget {
+        lookup: IntLookup,
+        means: Vec<f32>,
+        prior: f32,
+    },
+    TextTarget {
+        lookup: TextLookup,
+        means: Vec<f32>,
+        prior: f32,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -105,7 +132,12 @@ impl Lookup {
 }
 
 impl Transform {
-    pub(super) fn new(fitted: &FittedFeature, lookups: &BTreeMap<&str, Lookup>) -> Result<Self, ConfigError> {
+    /// Of a feature with its state; `means` are those of its target encoding.
+    pub(super) fn new(
+        fitted: &FittedFeature,
+        lookups: &BTreeMap<&str, Lookup>,
+        means: Option<&TargetMeans>,
+    ) -> Result<Self, ConfigError> {
         let feature = &fitted.feature;
         let fail = |text: String| Err(ConfigError::new(format!("feature '{}': {text}", feature.name)));
         if let Some(count) = fitted.code_count()
@@ -146,24 +178,68 @@ impl Transform {
                 Transform::Hash { buckets: *buckets, seed: *seed }
             }
             (Encoding::Bucketize { edges }, EncoderState::Stateless) => {
-                Transform::Bucketize { edges: edges.clone() }
+                Transform::Bucketize { edges: edges.clone(), clip: feature.clip }
+            }
+            (Encoding::Quantile { .. }, EncoderState::Edges { edges }) => {
+                if edges.iter().any(|edge| !edge.is_finite())
+                    || edges.windows(2).any(|pair| pair[0] >= pair[1])
+                {
+                    return fail("its fitted edges are not finite and ascending; fit it again".into());
+                }
+                Transform::Bucketize { edges: edges.clone(), clip: feature.clip }
+            }
+            (Encoding::Target { .. }, EncoderState::Target { prior, size }) => {
+                return Transform::target(feature, *prior, *size, means);
             }
             (Encoding::Given { codes, missing, padding }, EncoderState::Stateless) => {
                 Transform::Given { codes: *codes, missing: *missing, padding: *padding }
             }
             (Encoding::Standardize, EncoderState::Standardize { mean, std }) if *std > 0.0 => {
-                Transform::Number(Scaling::Standardize { mean: *mean, std: *std })
+                Transform::Number(Scaling::Standardize { mean: *mean, std: *std }, feature.clip)
             }
             (Encoding::MinMax, EncoderState::MinMax { min, max }) => {
-                Transform::Number(Scaling::MinMax { min: *min, max: *max })
+                Transform::Number(Scaling::MinMax { min: *min, max: *max }, feature.clip)
             }
-            (Encoding::Log1p, EncoderState::Stateless) => Transform::Number(Scaling::Log1p),
-            (Encoding::None, EncoderState::Stateless) => Transform::Number(Scaling::None),
+            (Encoding::Log1p, EncoderState::Stateless) => Transform::Number(Scaling::Log1p, feature.clip),
+            (Encoding::None, EncoderState::Stateless) => Transform::Number(Scaling::None, feature.clip),
             (encoder, state) => {
                 return fail(format!(
                     "the fitted state {state:?} does not belong to the encoder {encoder:?}"
                 ));
             }
         })
+    }
+
+    fn target(
+        feature: &Feature,
+        prior: f32,
+        size: usize,
+        means: Option<&TargetMeans>,
+    ) -> Result<Self, ConfigError> {
+        let fail = |text: &str| ConfigError::new(format!("feature '{}': {text}", feature.name));
+        let means =
+            means.ok_or_else(|| fail("there are no means of its target encoding; their file is missing"))?;
+        let found = means.means.len();
+        if found != size || means.values.len() != size {
+            return Err(fail(&format!(
+                "its target encoding has {found} means, expected {size}; their file is damaged"
+            )));
+        }
+        if !prior.is_finite() || means.means.iter().any(|mean| !mean.is_finite()) {
+            return Err(fail("a mean of its target encoding is not finite; fit it again"));
+        }
+        let twice = || fail("a value of its target encoding stands twice; fit it again");
+        let means_of = means.means.clone();
+        match (&means.values, feature.value_type) {
+            (VocabularyValues::Int(values), ValueType::Int) => {
+                let lookup = IntLookup::new(values).map_err(|_| twice())?;
+                Ok(Transform::IntTarget { lookup, means: means_of, prior })
+            }
+            (VocabularyValues::Text(values), ValueType::Text) => {
+                let lookup = TextLookup::new(values).map_err(|_| twice())?;
+                Ok(Transform::TextTarget { lookup, means: means_of, prior })
+            }
+            _ => Err(fail("its target encoding has values of another type; fit it again")),
+        }
     }
 }

@@ -224,7 +224,7 @@ fn built(home: &Path) -> (SampleManifest, EncoderSet) {
         (table.clone(), serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
     };
     let vocabularies = manifest.vocabularies.iter().map(vocabulary).collect();
-    let set = EncoderSet { features: manifest.features.clone(), vocabularies };
+    let set = EncoderSet { features: manifest.features.clone(), vocabularies, ..EncoderSet::default() };
     assert_eq!(set.fingerprint(), manifest.fingerprint);
     (manifest, set)
 }

@@ -1,7 +1,10 @@
 //! What declared features must be to be encoded and read by a model.
 
-use super::{Encoder, Feature, Kind, Pooling, Side, ValueType};
-use crate::strict::ConfigError;
+use super::{Clip, Encoder, Feature, Kind, Pooling, Side, TargetBy, ValueType, cross::check_cross};
+use crate::{Task, strict::ConfigError};
+
+/// Most buckets that a quantile encoder can have.
+const MOST_QUANTILES: u32 = 65_536;
 
 /// Checks declared features: unique names, an encoder that fits the kind, embedding widths.
 ///
@@ -21,18 +24,14 @@ pub fn check_features(features: &[Feature]) -> Result<(), ConfigError> {
         if !seen.insert(name.as_str()) {
             return fail("declared twice; names must be unique".into());
         }
-        let coded_encoder = matches!(
-            feature.encoder,
-            Encoder::Vocab { .. } | Encoder::Hash { .. } | Encoder::Bucketize { .. } | Encoder::Given { .. }
-        );
-        if feature.is_coded() != coded_encoder {
+        if feature.is_coded() != feature.encoder.is_coded() {
             return fail(if feature.is_coded() {
-                "a categorical or sequence feature needs the encoder vocab, hash or bucketize, or given where \
-                 an imported model takes the codes themselves"
+                "a categorical or sequence feature needs the encoder vocab, hash, bucketize or quantile, or \
+                 given where an imported model takes the codes themselves"
                     .into()
             } else {
-                "a numeric feature needs the encoder standardize, min-max, log1p or none; to embed \
-                 a number use kind = \"categorical\" with bucketize"
+                "a numeric feature needs the encoder standardize, min-max, log1p, target or none; to embed \
+                 a number use kind = \"categorical\" with bucketize or quantile"
                     .into()
             });
         }
@@ -46,12 +45,18 @@ pub fn check_features(features: &[Feature]) -> Result<(), ConfigError> {
             }
             _ => {}
         }
-        let needs_number = matches!(feature.encoder, Encoder::Bucketize { .. }) || !feature.is_coded();
+        let needs_number = feature.encoder.reads_numbers();
         if needs_number && feature.value_type == ValueType::Text {
             return fail("this encoder needs type = \"int\" or \"float\", found text".into());
         }
         if !needs_number && feature.value_type == ValueType::Float {
-            return fail("a float has no vocabulary or hash; use bucketize, or type int or text".into());
+            return fail(format!(
+                "a float has no encoder {}; use bucketize or quantile, or type int or text",
+                feature.encoder.name()
+            ));
+        }
+        if let Some(clip) = feature.clip {
+            check_clip(clip, needs_number).or_else(fail)?;
         }
         match &feature.encoder {
             Encoder::Bucketize { edges }
@@ -71,13 +76,17 @@ pub fn check_features(features: &[Feature]) -> Result<(), ConfigError> {
                     return fail(format!("{word} = {code} must be below codes = {codes}"));
                 }
             }
+            Encoder::Quantile { buckets } if !(2..=MOST_QUANTILES).contains(buckets) => {
+                return fail(format!("buckets = {buckets} must be between 2 and {MOST_QUANTILES}"));
+            }
+            Encoder::Target { .. } => check_target(&feature.encoder).or_else(fail)?,
             Encoder::Hash { buckets: 0, .. } => return fail("buckets must be at least 1".into()),
             Encoder::Vocab { oov_buckets: 0, .. } => {
                 return fail("oov_buckets must be at least 1".into());
             }
             _ => {}
         }
-        if feature.kind == Kind::Sequence && matches!(feature.encoder, Encoder::Bucketize { .. }) {
+        if feature.kind == Kind::Sequence && needs_number {
             return fail("a sequence takes the encoder vocab, hash or given".into());
         }
         if let Some(table) = &feature.table
@@ -85,7 +94,32 @@ pub fn check_features(features: &[Feature]) -> Result<(), ConfigError> {
         {
             return fail(format!("table '{table}': a name is made of ASCII letters, digits and '_'"));
         }
+        if !feature.fit {
+            check_unfitted(feature, features).or_else(fail)?;
+        }
+        if feature.is_crossed() {
+            check_cross(feature, features).or_else(fail)?;
+        }
         check_pooling(feature, features).or_else(fail)?;
+    }
+    Ok(())
+}
+
+/// Checks that the tasks that target encodings name exist.
+///
+/// # Errors
+/// As [`check_features`].
+pub(crate) fn check_targets(features: &[Feature], tasks: &[Task]) -> Result<(), ConfigError> {
+    for feature in features {
+        let Encoder::Target { task, .. } = &feature.encoder else { continue };
+        if !tasks.iter().any(|other| other.name == *task) {
+            let known: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
+            return Err(ConfigError::new(format!(
+                "feature '{}': its encoder names the task '{task}', but the tasks are: {}",
+                feature.name,
+                known.join(", ")
+            )));
+        }
     }
     Ok(())
 }
@@ -106,6 +140,50 @@ pub(crate) fn check_embeddings(features: &[Feature]) -> Result<(), ConfigError> 
         }
     }
     Ok(())
+}
+
+fn check_clip(clip: Clip, needs_number: bool) -> Result<(), String> {
+    if !needs_number {
+        return Err("only numbers have a clip; remove it".into());
+    }
+    let bounds = [clip.min, clip.max];
+    if bounds == [None, None] || bounds.into_iter().flatten().any(|bound| !bound.is_finite()) {
+        return Err("clip needs a finite min, max or both".into());
+    }
+    match (clip.min, clip.max) {
+        (Some(min), Some(max)) if min > max => Err(format!("clip: min = {min} is above max = {max}")),
+        _ => Ok(()),
+    }
+}
+
+fn check_target(encoder: &Encoder) -> Result<(), String> {
+    let Encoder::Target { smoothing, by, folds, delay_seconds, .. } = encoder else { return Ok(()) };
+    if !(smoothing.is_finite() && *smoothing > 0.0) {
+        return Err(format!("smoothing = {smoothing} must be above 0, such as 20"));
+    }
+    match (by, folds, delay_seconds) {
+        (TargetBy::Folds, Some(0 | 1), _) => Err("folds must be at least 2".into()),
+        (TargetBy::Folds, _, Some(_)) => {
+            Err("delay_seconds belongs to by = \"time\"; remove it, or add that".into())
+        }
+        (TargetBy::Time, Some(_), _) => Err("folds belong to by = \"folds\"; remove them".into()),
+        _ => Ok(()),
+    }
+}
+
+/// Checks a feature with `fit = false`: another one must teach its table.
+fn check_unfitted(feature: &Feature, features: &[Feature]) -> Result<(), String> {
+    if !matches!(feature.encoder, Encoder::Vocab { .. }) {
+        return Err("fit = false is for the encoder vocab; remove it".into());
+    }
+    let table = feature.table_name();
+    let teaches = |other: &Feature| {
+        other.fit && other.table_name() == table && matches!(other.encoder, Encoder::Vocab { .. })
+    };
+    if features.iter().any(teaches) {
+        return Ok(());
+    }
+    Err(format!("fit = false, but no other feature fits the table '{table}'; name one that does"))
 }
 
 /// Checks how a feature is pooled, and the feature that attention compares it with.

@@ -54,7 +54,7 @@ pub(super) fn metadata(info: &ModelInfo, versions: &[u64]) -> wire::ModelMetadat
         name: info.model.name.to_string(),
         versions: versions.iter().map(u64::to_string).collect(),
         platform: PLATFORM.to_owned(),
-        inputs: manifest.features.iter().map(|fitted| input(&fitted.feature)).collect(),
+        inputs: info.bundle.encoder().set().sent().map(input).collect(),
         outputs: manifest.outputs.iter().map(|info| output(&info.name)).collect(),
     }
 }
@@ -81,7 +81,7 @@ pub(super) fn config(info: &ModelInfo, engine: &EngineSettings) -> wire::ModelCo
         platform: PLATFORM.to_owned(),
         backend: PLATFORM.to_owned(),
         max_batch_size: 0,
-        input: manifest.features.iter().flat_map(|fitted| inputs(&fitted.feature)).collect(),
+        input: info.bundle.encoder().set().sent().flat_map(inputs).collect(),
         output: manifest.outputs.iter().map(|info| output(&info.name)).collect(),
         scheduling_choice: Some(SchedulingChoice::DynamicBatching(wire::ModelDynamicBatching {
             max_queue_delay_microseconds: delay,

@@ -122,19 +122,20 @@ fn batch<'a>(
     let encoder = model.bundle.encoder();
     let features = &encoder.set().features;
     let given = given(request, model, limits)?;
-    let absent = given.iter().zip(features).filter(|(given, _)| given.value.is_none());
+    let sent = || given.iter().zip(features).filter(|(_, fitted)| !fitted.feature.is_crossed());
+    let absent = sent().filter(|(given, _)| given.value.is_none());
     let absent: Vec<String> = absent.map(|(_, fitted)| format!("'{}'", fitted.feature.name)).collect();
     if !absent.is_empty() {
         let problem = format!(
             "model '{}' expects {}; missing: {}",
             model.model.name,
-            features.len(),
+            sent().count(),
             absent.join(", ")
         );
         return Err(FieldError::new("inputs", problem));
     }
     let mut columns = Vec::with_capacity(features.len());
-    for (given, fitted) in given.iter().zip(features) {
+    for (given, fitted) in sent() {
         let feature = &fitted.feature;
         let column = column(given, feature, &model.model.name, limits)?;
         columns.push(Rows { feature, column });
@@ -171,6 +172,13 @@ fn given<'a>(
         }
         let (index, part) =
             resolve(&input.name, encoder).ok_or_else(|| fail(unexpected(&input.name, model, encoder)))?;
+        let feature = &encoder.set().features[index].feature;
+        if feature.is_crossed() {
+            return Err(fail(format!(
+                "is made of {} wherever it is needed: leave it out",
+                feature.cross.join(" and ")
+            )));
+        }
         let tensor = Tensor::new(input, raw.get(at).map(AsRef::as_ref)).map_err(fail)?;
         let slot = match part {
             Part::Value => &mut all[index].value,
@@ -209,7 +217,7 @@ fn resolve(name: &str, encoder: &Encoder) -> Option<(usize, Part)> {
 }
 
 fn unexpected(name: &str, model: &ModelInfo, encoder: &Encoder) -> String {
-    let known = encoder.set().features.iter().map(|fitted| fitted.feature.name.as_str());
+    let known = encoder.set().sent().map(|feature| feature.name.as_str());
     let meant = nearest(name, known).map_or_else(String::new, |near| format!(" (did you mean '{near}'?)"));
     format!("model '{}' expects no such input{meant}; ModelMetadata lists those it expects", model.model.name)
 }

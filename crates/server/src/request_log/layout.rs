@@ -75,8 +75,8 @@ pub(super) fn columns(manifest: &BundleManifest) -> Vec<Spec> {
         .chain([spec("fused", Source::Fused, Element::Double, Shape::OneOrNull)])
         .collect();
     let mut taken: BTreeSet<String> = specs.iter().chain(&scores).map(|spec| spec.name.clone()).collect();
-    for fitted in &manifest.features {
-        let feature = &fitted.feature;
+    // A crossed feature has no values of its own.
+    for feature in manifest.features.iter().map(|fitted| &fitted.feature).filter(|own| !own.is_crossed()) {
         let element = match feature.value_type {
             ValueType::Int => Element::Int,
             ValueType::Float => Element::Double,

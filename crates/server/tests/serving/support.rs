@@ -140,7 +140,7 @@ pub(crate) fn publish(models: &Path, name: &str, offset: f32) {
     let derived: Vec<Derived> =
         serde_json::from_value(json!([{"name": "ctcvr", "product": ["ctr", "cvr"], "label": "conversion"}]))
             .unwrap();
-    let set = EncoderSet { features: features.clone(), vocabularies: BTreeMap::new() };
+    let set = EncoderSet { features: features.clone(), ..EncoderSet::default() };
     let plain = GraphFile {
         file: "model.onnx".into(),
         inputs: features
