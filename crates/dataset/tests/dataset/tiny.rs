@@ -123,6 +123,7 @@ pub(crate) fn write(folder: &Path, shards: Vec<DataFrame>) {
     let set = EncoderSet {
         features: features.clone(),
         vocabularies: BTreeMap::from([("country".to_owned(), vocabulary)]),
+        ..EncoderSet::default()
     };
     let shards: Vec<ShardInfo> = shards
         .into_iter()

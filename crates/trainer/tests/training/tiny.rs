@@ -41,6 +41,7 @@ pub(crate) fn sample() -> TrainingData {
                 .map(|feature| FittedFeature { state: state(&feature.name), feature })
                 .collect(),
             vocabularies: [("item".to_owned(), Vocabulary { table: "item".into(), values: items })].into(),
+            ..EncoderSet::default()
         },
         train: split(&mut random, 1200).into(),
         valid: split(&mut random, 400).into(),
