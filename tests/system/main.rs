@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod deploy;
+mod encoders;
 mod load;
 mod parity;
 mod request_log;

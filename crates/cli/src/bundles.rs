@@ -8,13 +8,27 @@ use std::{
 
 use anyhow::{Context, Result};
 use gatefold_backend_ort::{Device, OrtLoader, OrtSettings};
-use gatefold_schema::Recipe;
+use gatefold_dataset::SampleSet;
+use gatefold_engine::Bundle;
+use gatefold_schema::{EncoderSet, Recipe};
 
 /// Reads and checks a recipe.
 pub(crate) fn read_recipe(path: &Path) -> Result<Recipe> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read the recipe {}", path.display()))?;
     Ok(Recipe::parse(&text, &path.display().to_string())?)
+}
+
+/// The encoders of a sample set or of a bundle, which is the latest version where `folder` is a model's.
+pub(crate) fn read_encoders(folder: &Path) -> Result<EncoderSet> {
+    let failed = || format!("cannot take the encoders of {}", folder.display());
+    let manifest = fs::read(folder.join("manifest.json")).unwrap_or_default();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap_or_default();
+    // Of the two kinds of manifest only that of a sample set has splits.
+    if manifest.get("splits").is_some() {
+        return Ok(SampleSet::open(folder).with_context(failed)?.encoders);
+    }
+    Ok(Bundle::open_latest(folder).with_context(failed)?.encoder().set().clone())
 }
 
 /// One thread per core.

@@ -48,6 +48,10 @@ struct BuildArgs {
     /// `gatefold request` read; may be given several times.
     #[arg(long, value_name = "SPLIT")]
     raw: Vec<String>,
+    /// Use the fitted encoders of a sample set or a bundle instead of fitting them on the training split. The
+    /// recipe must declare the same features.
+    #[arg(long, value_name = "DIR")]
+    encoders_from: Option<PathBuf>,
     /// Replace samples that an earlier run wrote there.
     #[arg(long)]
     overwrite: bool,
@@ -60,7 +64,9 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
     let Command::Build(args) = args.command;
     let started = Instant::now();
     let recipe = bundles::read_recipe(&args.recipe)?;
-    let options = BuildOptions { raw: args.raw, overwrite: args.overwrite, ..BuildOptions::default() };
+    let encoders = args.encoders_from.as_deref().map(bundles::read_encoders).transpose()?;
+    let options =
+        BuildOptions { raw: args.raw, overwrite: args.overwrite, encoders, ..BuildOptions::default() };
     let manifest = build(&recipe, &args.logs, &args.out, &options, &mut console.steps())
         .with_context(|| format!("cannot build samples into {}", args.out.display()))?;
     let seconds = started.elapsed().as_secs_f64();

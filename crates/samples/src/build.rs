@@ -53,6 +53,7 @@ pub fn build(
     progress: &mut dyn Progress,
 ) -> Result<SampleManifest, SamplesError> {
     check(recipe, options)?;
+    let reused = options.encoders.clone().map(|encoders| encoders.reuse(&recipe.features)).transpose()?;
     let folder = StagedFolder::new(out, "manifest.json", options.overwrite)?;
     let prepared = match &recipe.samples.source {
         SampleSource::EventLogs(config) => {
@@ -66,8 +67,8 @@ pub fn build(
     check_labels(recipe, &prepared)?;
 
     let rows = Rows::new(recipe, &prepared.frame, prepared.splits[0].1.clone())?;
-    let (set, tables) = match &options.encoders {
-        Some(encoders) => (encoders.clone().reuse(&recipe.features)?, BTreeMap::new()),
+    let (set, tables) = match reused {
+        Some(encoders) => (encoders, BTreeMap::new()),
         None => rows.fit(progress)?,
     };
     let encoder = Encoder::new(set)?;
