@@ -67,7 +67,7 @@ impl SampleSet {
                 &path,
                 format!(
                     "the encoders have fingerprint {found}, but the samples were encoded by {}; \
-                     a vocabulary or a mean has been changed: build the samples again",
+                     a vocabulary has been changed, or a target mean: build the samples again",
                     manifest.fingerprint
                 ),
             ));
