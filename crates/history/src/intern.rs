@@ -177,3 +177,37 @@ fn digest(text: &str) -> u64 {
     }
     hash
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sixteen letters whose second half makes up for what their first half changes.
+    fn texts_of_one_digest() -> (String, String) {
+        let turned = |first: &str| mix(16_u64.rotate_left(23) ^ word(first)).rotate_left(23);
+        let word_after = |first: &str| word("recorded") ^ turned("Gatefold") ^ turned(first);
+        let (first, second) = (0..100_000)
+            .map(|number| format!("{number:08}"))
+            .map(|first| (word_after(&first).to_le_bytes(), first))
+            .find(|(second, _)| second.is_ascii())
+            .map(|(second, first)| (first, String::from_utf8(second.to_vec()).unwrap()))
+            .unwrap();
+        ("Gatefoldrecorded".to_owned(), first + &second)
+    }
+
+    fn word(text: &str) -> u64 {
+        u64::from_le_bytes(text.as_bytes().try_into().unwrap())
+    }
+
+    #[test]
+    fn texts_of_one_digest_have_codes_of_their_own() {
+        let (one, other) = texts_of_one_digest();
+        assert_ne!(one, other);
+        assert_eq!(digest(&one), digest(&other));
+        let mut interner = TextInterner::default();
+        assert_eq!(interner.intern(&one), Ok(0));
+        assert_eq!(interner.find(&other), NONE);
+        assert_eq!(interner.intern(&other), Ok(1));
+        assert_eq!((interner.find(&one), interner.find(&other)), (0, 1));
+    }
+}

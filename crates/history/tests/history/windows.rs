@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::{KEYS, Log, cases, log};
 
-const WINDOWS: [Option<i64>; 5] = [Some(1), Some(3), Some(7), Some(0), None];
+const WINDOWS: [Option<i64>; 6] = [Some(1), Some(3), Some(7), Some(0), Some(-2), None];
 
 /// Any aggregate of the events in each window, by a scan of all of them.
 fn by_scan(queries: &Log, events: &Log, of: impl Fn(&[u32]) -> f64) -> Vec<f64> {
@@ -208,6 +208,17 @@ fn sums_keep_what_f64_would_lose() {
     assert!(sum(&[f64::INFINITY, f64::NEG_INFINITY]).is_nan());
     assert_eq!(sum(&[]).to_bits(), 0);
     assert_eq!(sum(&[-0.0, 0.0]), 0.0);
+}
+
+/// Enough values to carry beyond the highest digit of any of them, wherever their bits lie in it.
+#[test]
+fn sums_of_many_values_carry() {
+    for (power, sign) in (0..32).flat_map(|power| [(power, 1), (power, -1)]) {
+        let integer = (sign * ((1_i128 << 53) - 1)) << power;
+        let mut sum = ExactSum::default();
+        (0..10_000).for_each(|_| sum.add(integer as f64));
+        assert_eq!(sum.rounded(), (10_000 * integer) as f64);
+    }
 }
 
 #[test]
