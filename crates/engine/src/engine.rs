@@ -65,7 +65,7 @@ pub(crate) struct Shared {
     loader: Arc<dyn BackendLoader>,
     /// Models by name; each has at least one version.
     models: RwLock<BTreeMap<String, Versions>>,
-    /// Versions that went because they lost their last backend, with the reason, until their model is
+    /// Versions that went because they lost their last backend, with the reason, until they are
     /// installed again or forgotten.
     lost: Mutex<BTreeMap<ModelVersion, String>>,
     scheduler: Mutex<Scheduler>,
