@@ -3,6 +3,7 @@
 
 mod access;
 mod bytes;
+mod crossed;
 mod inference;
 mod lifecycle;
 mod operator;

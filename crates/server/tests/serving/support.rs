@@ -131,7 +131,7 @@ pub(crate) async fn eventually(mut condition: impl AsyncFnMut() -> bool) {
 /// Publishes the next version of the model `name`: `ctr = age/1000 + price/100 + offset`,
 /// `cvr = price/200`, `ctcvr = ctr · cvr`.
 pub(crate) fn publish(models: &Path, name: &str, offset: f32) {
-    let features = features();
+    let features = features(name);
     let tasks: Vec<Task> = serde_json::from_value(json!([
         {"name": "ctr", "label": "click"},
         {"name": "cvr", "label": "conversion", "given": "ctr"},
@@ -212,8 +212,9 @@ pub(crate) fn gate_weights(price: f32) -> [Vec<f32>; 2] {
     [vec![first, 1.0 - first], vec![first, 0.5, 0.5 - first]]
 }
 
-fn features() -> Vec<FittedFeature> {
-    let features: Vec<Feature> = serde_json::from_value(json!([
+/// What every model reads; the model `crossed` has a crossed feature after it.
+fn features(model: &str) -> Vec<FittedFeature> {
+    let mut features: Vec<Feature> = serde_json::from_value(json!([
         {"name": "age", "side": "user", "kind": "numeric", "type": "float", "encoder": {"kind": "none"}},
         {"name": "recent", "side": "user", "kind": "sequence", "type": "int", "max_len": 3, "embedding": 2,
          "encoder": {"kind": "hash", "buckets": 50}},
@@ -224,6 +225,13 @@ fn features() -> Vec<FittedFeature> {
         {"name": "price", "side": "item", "kind": "numeric", "type": "float", "encoder": {"kind": "none"}},
     ]))
     .unwrap();
+    if model == "crossed" {
+        let crossed = json!({
+            "name": "country_x_item", "side": "item", "kind": "categorical", "type": "text", "embedding": 2,
+            "cross": ["country", "item_id"], "encoder": {"kind": "hash", "buckets": 100},
+        });
+        features.push(serde_json::from_value(crossed).unwrap());
+    }
     let state = gatefold_schema::EncoderState::Stateless;
     features.into_iter().map(|feature| FittedFeature { feature, state: state.clone() }).collect()
 }
