@@ -173,7 +173,7 @@ const RECIPE: &str = r#"
 name = "tiny"
 
 [samples]
-source = { kind = "adult", train = "adult.data", test = "adult.test" }
+adult = { train = "adult.data", test = "adult.test" }
 
 [[feature]]
 name = "age"

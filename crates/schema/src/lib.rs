@@ -14,6 +14,7 @@
 //! - [`checkpoint`]: the JSON file that describes an unfinished training.
 //! - [`import_map`]: the TOML file that says what the inputs and outputs of a foreign graph are.
 //! - [`request`]: one request's raw feature values as JSON.
+//! - [`span`]: lengths of time and instants as people write them.
 //! - [`strict`]: parsing that refuses unknown keys, naming the line and the nearest known key.
 
 pub mod calibration;
@@ -24,6 +25,7 @@ pub mod import_map;
 pub mod manifest;
 pub mod recipe;
 pub mod request;
+pub mod span;
 pub mod strict;
 pub mod task;
 
@@ -40,11 +42,14 @@ pub use manifest::{
     OutputInfo, SampleManifest, ShardInfo, SplitInfo, is_model_name,
 };
 pub use recipe::{
-    Activation, BalanceConfig, EventLogs, JOINT, ModelConfig, ModelKind, Normalization, OptimizerConfig,
-    OutsideSpace, Recipe, SHARED, SampleSource, SamplesConfig, ScheduleConfig, SelectConfig, SelectMetric,
-    SplitConfig, TrainConfig,
+    Activation, AdultFiles, Aggregate, BY_ITEM, BY_USER, BalanceConfig, CensusFile, ClickKey,
+    ConversionPolicy, EventKind, EventLogs, Files, JOINT, LabelConfig, Log, Maturity, ModelConfig, ModelKind,
+    Normalization, OptimizerConfig, OutsideSpace, Profiles, Recipe, SHARED, SampleSource, SamplesConfig,
+    ScheduleConfig, SelectConfig, SelectMetric, SequenceConfig, SplitConfig, Statistic, TimeUnit,
+    TrainConfig,
 };
 pub use request::JsonRequest;
+pub use span::{Instant, Span};
 pub use strict::ConfigError;
 pub use task::{Derived, Loss, Task};
 

@@ -15,7 +15,11 @@ use crate::{
 };
 
 pub use model::{Activation, ModelConfig, ModelKind, Normalization, SHARED};
-pub use samples::{EventLogs, SampleSource, SamplesConfig, SplitConfig};
+pub use samples::{
+    AdultFiles, Aggregate, BY_ITEM, BY_USER, CensusFile, ClickKey, ConversionPolicy, EventKind, EventLogs,
+    Files, LabelConfig, Log, Maturity, Profiles, SampleSource, SamplesConfig, SequenceConfig, SplitConfig,
+    Statistic, TimeUnit,
+};
 pub use train::{
     BalanceConfig, JOINT, OptimizerConfig, OutsideSpace, ScheduleConfig, SelectConfig, SelectMetric,
     TrainConfig,
@@ -68,6 +72,7 @@ impl Recipe {
         if self.features.is_empty() {
             return Err(ConfigError::new("no feature is declared: add at least one [[feature]]".into()));
         }
+        self.samples.check()?;
         check_features(&self.features)?;
         check_embeddings(&self.features)?;
         check_tasks(&self.tasks, &self.derived)?;

@@ -15,15 +15,13 @@ const RECIPE: &str = r#"
     [samples]
     split = { valid = 0.2, test = 0.2 }
     examples = 3
-    [samples.source]
-    kind = "event-logs"
+    [samples.logs]
     impressions = "impressions.parquet"
     clicks = "clicks.parquet"
     conversions = "conversions.parquet"
     users = "users.parquet"
     items = "items.parquet"
-    click_window_seconds = 3600
-    conversion_window_seconds = 86400
+    labels = { click_window = "1h", conversion_window = "1d" }
     [[feature]]
     name = "user_id"
     side = "user"

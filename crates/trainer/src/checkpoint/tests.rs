@@ -135,7 +135,7 @@ const RECIPE: &str = r#"
 name = "r"
 
 [samples]
-source = { kind = "adult", train = "none", test = "none" }
+adult = { train = "none", test = "none" }
 
 [[feature]]
 name = "user"

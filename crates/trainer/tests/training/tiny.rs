@@ -142,7 +142,7 @@ const RECIPE: &str = r#"
 name = "tiny"
 
 [samples]
-source = { kind = "adult", train = "none", test = "none" }
+adult = { train = "none", test = "none" }
 
 [[feature]]
 name = "user"
