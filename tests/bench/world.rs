@@ -87,9 +87,7 @@ fn recipe(
     buckets: u32,
     batch_size: usize,
 ) -> Result<Recipe> {
-    let mut text = String::from(
-        "name = \"bench\"\n[samples]\nsource = { kind = \"adult\", train = \"-\", test = \"-\" }\n",
-    );
+    let mut text = String::from("name = \"bench\"\n[samples]\nadult = { train = \"-\", test = \"-\" }\n");
     write!(text, "[model]\n{model}")?;
     write!(text, "[train]\nepochs = 1\nbatch_size = {batch_size}\nlearning_rate = 0.001\nshuffle = false\n")?;
     for (task, condition) in [("a", ""), ("b", condition_of_b)] {

@@ -65,8 +65,7 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
     let started = Instant::now();
     let recipe = bundles::read_recipe(&args.recipe)?;
     let encoders = args.encoders_from.as_deref().map(bundles::read_encoders).transpose()?;
-    let options =
-        BuildOptions { raw: args.raw, overwrite: args.overwrite, encoders, ..BuildOptions::default() };
+    let options = BuildOptions { raw: args.raw, overwrite: args.overwrite, encoders };
     let manifest = build(&recipe, &args.logs, &args.out, &options, &mut console.steps())
         .with_context(|| format!("cannot build samples into {}", args.out.display()))?;
     let seconds = started.elapsed().as_secs_f64();

@@ -17,7 +17,7 @@ pub struct Split {
     pub columns: Vec<FeatureColumn>,
     /// Label and audit columns by name.
     pub labels: BTreeMap<String, Vec<f32>>,
-    /// Time of each sample's request, milliseconds since 1970 UTC, where the source has one.
+    /// Time of each sample's request, microseconds since 1970 UTC, where the source has one.
     pub time: Option<Vec<i64>>,
     /// The level of each feature, in schema order.
     pub levels: Vec<Level>,

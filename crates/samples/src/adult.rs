@@ -9,7 +9,7 @@ use gatefold_schema::Recipe;
 use crate::{
     Progress, SamplesError,
     prepared::Prepared,
-    tabular::{self, Holds, Label, Layout, Table},
+    tabular::{self, Holds, LabelRule, Layout, Table},
 };
 
 const LAYOUT: Layout = Layout {
@@ -34,8 +34,8 @@ const LAYOUT: Layout = Layout {
     outcome: ("income", ["<=50K", ">50K"]),
     labels: &[
         // More than 50,000 a year.
-        Label { name: "income", column: "income", positive: ">50K" },
-        Label { name: "marital", column: "marital_status", positive: "Never-married" },
+        LabelRule { name: "income", column: "income", positive: ">50K" },
+        LabelRule { name: "marital", column: "marital_status", positive: "Never-married" },
     ],
 };
 

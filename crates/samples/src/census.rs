@@ -12,7 +12,7 @@ use gatefold_schema::Recipe;
 use crate::{
     Progress, SamplesError,
     prepared::Prepared,
-    tabular::{self, Holds, Label, Layout, Table},
+    tabular::{self, Holds, LabelRule, Layout, Table},
 };
 
 const LAYOUT: Layout = Layout {
@@ -64,8 +64,8 @@ const LAYOUT: Layout = Layout {
     outcome: ("income", ["- 50000", "50000+"]),
     labels: &[
         // More than 50,000 a year.
-        Label { name: "income", column: "income", positive: "50000+" },
-        Label { name: "marital", column: "marital_stat", positive: "Never married" },
+        LabelRule { name: "income", column: "income", positive: "50000+" },
+        LabelRule { name: "marital", column: "marital_stat", positive: "Never married" },
     ],
 };
 

@@ -44,6 +44,25 @@ pub(crate) fn fits(feature: &Feature, found: &DataType) -> bool {
     }
 }
 
+/// The feature whose values are the elements of a sequence.
+pub(crate) fn element(feature: &Feature) -> Feature {
+    Feature { kind: Kind::Categorical, max_len: None, ..feature.clone() }
+}
+
+/// The error for a column that a log does not have, which `what` needs.
+pub(crate) fn missing_column(log: &Path, schema: &Schema, column: &str, what: &str) -> SamplesError {
+    let known: Vec<&str> = schema.iter_names().map(PlSmallStr::as_str).collect();
+    let near = gatefold_schema::strict::nearest(column, known.iter().copied())
+        .map_or_else(String::new, |near| format!(" (did you mean '{near}'?)"));
+    SamplesError::source(
+        log,
+        format!(
+            "there is no column '{column}'{near}, needed for {what}; its columns are: {}",
+            known.join(", ")
+        ),
+    )
+}
+
 /// Checks that the file has the feature's column, and of a type that fits.
 pub(crate) fn check_column(
     path: &Path,
@@ -52,17 +71,7 @@ pub(crate) fn check_column(
     feature: &Feature,
 ) -> Result<(), SamplesError> {
     let Some(found) = schema.get(column) else {
-        let known: Vec<&str> = schema.iter_names().map(PlSmallStr::as_str).collect();
-        let near = gatefold_schema::strict::nearest(column, known.iter().copied())
-            .map_or_else(String::new, |near| format!(" (did you mean '{near}'?)"));
-        return Err(SamplesError::source(
-            path,
-            format!(
-                "there is no column '{column}'{near}, which feature '{}' reads; its columns are: {}",
-                feature.name,
-                known.join(", ")
-            ),
-        ));
+        return Err(missing_column(path, schema, column, &format!("feature '{}'", feature.name)));
     };
     if fits(feature, found) {
         return Ok(());

@@ -1,106 +1,86 @@
-//! Fitting encoders to the training split alone, and encoding all rows.
+//! From raw values to codes and numbers: encoders are fitted to the training split alone, and every value of a
+//! dictionary is encoded once, however many samples have it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use gatefold_features::{
-    Cross, CrossPart, CrossValues, Encoder, FeatureColumn, RawColumn, Strictness,
+    Cross, CrossPart, Encoder, FeatureColumn, RawColumn, RawValues, Strictness,
     fit::{Fitter, TargetTable, TrainingRows},
 };
-use gatefold_schema::{EncoderSet, Recipe};
+use gatefold_history::NONE;
+use gatefold_schema::{Encoder as Encoding, EncoderSet, Feature, MISSING_CODE, PADDING_CODE, Recipe};
 use polars::prelude::*;
 
 use crate::{
     Progress, SamplesError, columns,
     parallel::for_each_index,
-    prepared::{REQUEST_ID, TIME_COLUMN},
+    prepared::Prepared,
+    values::{Events, Listed, Place, Values, requests_of},
 };
 
-/// The raw rows to encode.
-pub(crate) struct Rows<'a> {
-    recipe: &'a Recipe,
-    /// Features, labels, `request_id`, and `time` where the source has one.
-    frame: &'a DataFrame,
-    /// One chunk a feature; `None` for a crossed one.
-    raw: Vec<Option<Series>>,
-    /// The rows that encoders learn from.
-    train: Range<usize>,
+/// Rows whose raw values are in memory at one time.
+const CHUNK: usize = 1 << 18;
+
+/// Encoders, and the tables that give training rows their target encodings, by position of the feature.
+pub(crate) struct Fitted {
+    pub(crate) set: EncoderSet,
+    pub(crate) tables: BTreeMap<usize, TargetTable>,
 }
 
-impl<'a> Rows<'a> {
-    /// The rows of `frame`, which has a column for each feature that is not crossed.
-    pub(crate) fn new(
-        recipe: &'a Recipe,
-        frame: &'a DataFrame,
-        train: Range<usize>,
-    ) -> Result<Self, SamplesError> {
-        let one = |feature: &gatefold_schema::Feature| {
-            let own = || columns::normalise(frame.column(&feature.name)?, feature);
-            if feature.is_crossed() { Ok(None) } else { own().map(Some) }
-        };
-        let raw = recipe.features.iter().map(one).collect::<PolarsResult<_>>();
-        Ok(Self { recipe, frame, raw: raw.map_err(SamplesError::step("reading raw columns"))?, train })
-    }
-
-    /// Encoders fitted to the training rows, and the tables of target encodings, by feature.
-    pub(crate) fn fit(
-        &self,
-        progress: &mut dyn Progress,
-    ) -> Result<(EncoderSet, BTreeMap<usize, TargetTable>), SamplesError> {
-        let features = &self.recipe.features;
-        progress.start("fitting encoders", Some(features.len() as u64));
-        let empty = Fitter::new(features)?;
-        let parts = for_each_index(features.len(), progress, |index| -> Result<Fitter, SamplesError> {
-            let mut part = empty.clone();
-            let learns = part.needs(index) || part.target_task(index).is_some();
-            let cross = if learns { Cross::declared(features, index)? } else { None };
-            if let Some(task) = part.target_task(index).map(str::to_owned) {
-                self.with_training(&task, |rows| {
-                    self.with_column(index, cross.as_ref(), self.train.clone(), |column| {
-                        Ok(part.add_target(index, column, rows)?)
-                    })
-                })?;
-            } else if learns {
-                self.with_column(index, cross.as_ref(), self.train.clone(), |column| {
-                    Ok(part.add(index, column)?)
-                })?;
-            }
-            Ok(part)
-        });
-        let mut fitter = empty.clone();
-        for part in parts {
-            fitter.merge(part?);
+/// Fits every encoder to the training split, each feature in one thread in the order of rows.
+pub(crate) fn fit(
+    recipe: &Recipe,
+    prepared: &Prepared,
+    progress: &mut dyn Progress,
+) -> Result<Fitted, SamplesError> {
+    let empty = Fitter::new(&recipe.features)?;
+    let train = prepared.rows(&prepared.splits[0].1);
+    let source = Source { recipe, prepared };
+    let parts = for_each_index(recipe.features.len(), progress, |index| -> Result<Fitter, SamplesError> {
+        let mut part = empty.clone();
+        let task = part.target_task(index).map(str::to_owned);
+        if !part.needs(index) && task.is_none() {
+            return Ok(part);
         }
-        Ok(fitter.finish_with_targets())
-    }
-
-    /// The features of all rows, in schema order; the training rows of target encodings by `tables`.
-    pub(crate) fn encode(
-        &self,
-        encoder: &Encoder,
-        tables: &BTreeMap<usize, TargetTable>,
-        progress: &mut dyn Progress,
-    ) -> Result<Vec<FeatureColumn>, SamplesError> {
-        let (features, rows) = (&self.recipe.features, self.frame.height());
-        progress.start("encoding", Some(features.len() as u64));
-        let columns = for_each_index(features.len(), progress, |index| {
-            let cross = encoder.cross(index);
-            let mut encoded = self.with_column(index, cross, 0..rows, |column| {
-                encoder.encode_column(index, column, rows, Strictness::Lenient).map_err(encode_error)
+        let cross = Cross::declared(&recipe.features, index)?;
+        for start in train.clone().step_by(CHUNK) {
+            let rows = start..(start + CHUNK).min(train.end);
+            source.with_column(index, cross.as_ref(), rows.clone(), |column| match &task {
+                Some(task) => {
+                    source.with_training(task, rows, |rows| Ok(part.add_target(index, column, rows)?))
+                }
+                None => Ok(part.add(index, column)?),
             })?;
-            if let (Some(table), Some(task), FeatureColumn::Numbers(numbers)) =
-                (tables.get(&index), task_of(self.recipe, index), &mut encoded)
-            {
-                let own = self.with_training(task, |rows| {
-                    self.with_column(index, cross, self.train.clone(), |column| {
-                        Ok(table.training_values(column, rows)?)
-                    })
-                })?;
-                numbers[self.train.clone()].copy_from_slice(&own);
-            }
-            Ok(encoded)
-        });
-        columns.into_iter().collect()
+        }
+        Ok(part)
+    });
+    let mut fitter = empty.clone();
+    for part in parts {
+        fitter.merge(part?);
+    }
+    let (set, tables) = fitter.finish_with_targets();
+    Ok(Fitted { set, tables })
+}
+
+/// Where raw values come from.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    recipe: &'a Recipe,
+    prepared: &'a Prepared,
+}
+
+impl Source<'_> {
+    /// The raw values of a feature that is not crossed, in its type.
+    fn raw(&self, index: usize, rows: Range<usize>) -> Result<Series, SamplesError> {
+        let feature = &self.recipe.features[index];
+        let Some(values) = &self.prepared.values[index] else {
+            return Err(SamplesError::config(format!("feature '{}' has no column of its own", feature.name)));
+        };
+        let requests = requests_of(&self.prepared.starts, rows.clone());
+        let values = values.rows(rows, &requests);
+        let values = values.and_then(|values| columns::normalise(&values.into_column(), feature));
+        values.map_err(SamplesError::step("reading raw values"))
     }
 
     /// Calls `work` with rows `rows` of the feature at `index`, which `cross` combines where it is crossed.
@@ -111,39 +91,59 @@ impl<'a> Rows<'a> {
         rows: Range<usize>,
         work: impl FnOnce(&RawColumn<'_>) -> Result<T, SamplesError>,
     ) -> Result<T, SamplesError> {
-        let raw = |index: usize| -> Result<RawColumn<'_>, SamplesError> {
-            let series = self.raw[index].as_ref();
-            let series = series.ok_or_else(|| SamplesError::config("a crossed feature has no raw column"))?;
-            columns::raw_column(series).map_err(SamplesError::step("reading raw columns"))
+        let step = || SamplesError::step("reading raw values");
+        let Some(cross) = cross else {
+            let raw = self.raw(index, rows)?;
+            return work(&columns::raw_column(&raw).map_err(step())?);
         };
-        let Some(cross) = cross else { return work(&raw(index)?.slice(rows)) };
-        let parts = cross.parts().map(raw).collect::<Result<Vec<_>, _>>()?;
-        let parts: Vec<RawColumn<'_>> = parts.iter().map(|part| part.slice(rows.clone())).collect();
+        let parts = cross.parts().map(|part| self.raw(part, rows.clone())).collect::<Result<Vec<_>, _>>()?;
+        let parts = parts.iter().map(columns::raw_column).collect::<PolarsResult<Vec<_>>>().map_err(step())?;
         let parts: Vec<CrossPart<'_>> = parts.iter().map(|column| CrossPart { column, rows: None }).collect();
-        let values: CrossValues = cross.values(&parts, rows.len()).map_err(encode_error)?;
-        work(&values.column())
+        work(&cross.values(&parts, rows.len()).map_err(encode_error)?.column())
     }
 
-    /// Calls `work` with what target encodings of `task` need of the training rows.
+    /// Calls `work` with what target encodings of `task` need of the training rows `rows`.
     fn with_training<T>(
         &self,
         task: &str,
+        rows: Range<usize>,
         work: impl FnOnce(&TrainingRows<'_>) -> Result<T, SamplesError>,
     ) -> Result<T, SamplesError> {
-        let train = self.frame.slice(self.train.start as i64, self.train.len());
-        let labels = labels_in_space(self.recipe, &train, task)?;
-        let step = SamplesError::step("reading requests");
-        let requests =
-            train.column(REQUEST_ID).map(|ids| ids.as_materialized_series().rechunk()).map_err(step)?;
-        let requests = columns::raw_column(&requests).map_err(SamplesError::step("reading requests"))?;
-        let times = match train.column(TIME_COLUMN) {
-            Ok(column) => {
-                let times = column.i64().map_err(SamplesError::step("reading times"))?;
-                Some(times.iter().map(|time| time.unwrap_or(i64::MIN)).collect::<Vec<i64>>())
-            }
-            Err(_) => None,
-        };
+        let labels = self.labels_in_space(task, rows.clone())?;
+        let step = || SamplesError::step("reading requests");
+        let keys = self.prepared.keys(rows.clone()).map_err(step())?;
+        let ids = keys[0].as_materialized_series();
+        let ids =
+            if ids.dtype().is_integer() { ids.cast(&DataType::Int64).map_err(step())? } else { ids.clone() };
+        let requests = columns::raw_column(&ids).map_err(step())?;
+        let times: Option<Vec<i64>> = self.prepared.times.as_ref().map(|times| {
+            let of_rows = requests_of(&self.prepared.starts, rows);
+            of_rows.into_iter().map(|request| times[request as usize]).collect()
+        });
         work(&TrainingRows { labels: &labels, requests: &requests, times: times.as_deref() })
+    }
+
+    /// The task's label of each row, NaN outside its sample space: where a task that it is given is not positive.
+    fn labels_in_space(&self, task: &str, rows: Range<usize>) -> Result<Vec<f32>, SamplesError> {
+        let find = |name: &str| self.recipe.tasks.iter().find(|task| task.name == name);
+        let values = |label: &str| {
+            let found = self.prepared.labels.iter().find(|other| other.name == label);
+            let found =
+                found.ok_or_else(|| SamplesError::config(format!("there is no label column '{label}'")))?;
+            Ok::<_, SamplesError>(&found.values[rows.clone()])
+        };
+        let task = find(task).ok_or_else(|| SamplesError::config(format!("there is no task '{task}'")))?;
+        let mut labels = values(&task.label)?.to_vec();
+        let mut given = task.given.as_deref().and_then(find);
+        while let Some(condition) = given {
+            for (label, condition) in labels.iter_mut().zip(values(&condition.label)?) {
+                if *condition != 1.0 {
+                    *label = f32::NAN;
+                }
+            }
+            given = condition.given.as_deref().and_then(find);
+        }
+        Ok(labels)
     }
 }
 
@@ -151,37 +151,190 @@ fn encode_error(source: gatefold_features::EncodeError) -> SamplesError {
     SamplesError::Encode { origin: "encoding the samples".to_owned(), source }
 }
 
-/// The task that the target encoding of a feature is made of.
-fn task_of(recipe: &Recipe, index: usize) -> Option<&str> {
-    match &recipe.features[index].encoder {
-        gatefold_schema::Encoder::Target { task, .. } => Some(task),
-        _ => None,
-    }
+/// The encoded values of all features.
+pub(crate) struct Encoded<'a> {
+    encoder: &'a Encoder,
+    source: Source<'a>,
+    /// What training rows learn of their target encodings; empty where encoders were fitted elsewhere.
+    tables: &'a BTreeMap<usize, TargetTable>,
+    /// What was encoded ahead, by feature.
+    ahead: Vec<Ahead>,
 }
 
-/// The task's label of each row, NaN outside its sample space: where a task that it is given is not positive.
-fn labels_in_space(recipe: &Recipe, frame: &DataFrame, task: &str) -> Result<Vec<f32>, SamplesError> {
-    let find = |name: &str| recipe.tasks.iter().find(|task| task.name == name);
-    let Some(task) = find(task) else {
-        return Err(SamplesError::config(format!("there is no task '{task}'")));
-    };
-    let mut labels = labels_of(frame, &task.label)?;
-    let mut given = task.given.as_deref().and_then(find);
-    while let Some(condition) = given {
-        for (label, condition) in labels.iter_mut().zip(labels_of(frame, &condition.label)?) {
-            if condition != 1.0 {
-                *label = f32::NAN;
+enum Ahead {
+    /// Nothing: values are as many as samples, and encoded when they are written.
+    Nothing,
+    /// A dictionary.
+    Dictionary(FeatureColumn),
+    /// The codes of what events list; [`PADDING_CODE`] where nothing is listed.
+    Elements(Vec<i32>),
+}
+
+impl<'a> Encoded<'a> {
+    /// Encodes the dictionaries.
+    pub(crate) fn new(
+        encoder: &'a Encoder,
+        tables: &'a BTreeMap<usize, TargetTable>,
+        recipe: &'a Recipe,
+        prepared: &'a Prepared,
+        progress: &mut dyn Progress,
+    ) -> Result<Self, SamplesError> {
+        let rows = prepared.row_count();
+        let ahead = for_each_index(prepared.values.len(), progress, |index| -> Result<Ahead, SamplesError> {
+            let feature = &encoder.set().features[index].feature;
+            match &prepared.values[index] {
+                Some(Values::Scalars { dictionary, .. })
+                    if dictionary.len() <= rows / 2 && !tables.contains_key(&index) =>
+                {
+                    let raw = columns::normalise(&dictionary.clone().into_column(), feature);
+                    let raw = raw.map_err(SamplesError::step("encoding"))?;
+                    let column = columns::raw_column(&raw).map_err(SamplesError::step("encoding"))?;
+                    let encoded = encoder.encode_column(index, &column, raw.len(), Strictness::Lenient);
+                    encoded.map(Ahead::Dictionary).map_err(encode_error)
+                }
+                Some(Values::Events(Events { listed: Listed::Value { dictionary, .. }, .. })) => {
+                    elements(encoder, index, feature, dictionary).map(Ahead::Elements)
+                }
+                _ => Ok(Ahead::Nothing),
+            }
+        });
+        let source = Source { recipe, prepared };
+        Ok(Self { encoder, source, tables, ahead: ahead.into_iter().collect::<Result<_, _>>()? })
+    }
+
+    /// [`EncoderSet::fingerprint`] of the encoders.
+    pub(crate) fn fingerprint(&self) -> &str {
+        self.encoder.fingerprint()
+    }
+
+    /// The encoded features of the rows `rows`, whose requests are `requests`.
+    pub(crate) fn columns(&self, rows: Range<usize>, requests: &[u32]) -> Result<Vec<Column>, SamplesError> {
+        (0..self.ahead.len()).map(|index| self.column(index, rows.clone(), requests)).collect()
+    }
+
+    fn column(&self, index: usize, rows: Range<usize>, requests: &[u32]) -> Result<Column, SamplesError> {
+        let feature = &self.encoder.set().features[index].feature;
+        let name = feature.name.as_str();
+        match (&self.ahead[index], &self.source.prepared.values[index]) {
+            (Ahead::Dictionary(dictionary), Some(Values::Scalars { place, .. })) => {
+                let picked = match place {
+                    Place::Row => return Ok(columns::encoded_column(name, dictionary, rows.start, rows.end)),
+                    Place::Request => pick(dictionary, requests.iter().copied()),
+                    Place::OfRow(place) => pick(dictionary, place[rows].iter().copied()),
+                    Place::OfRequest(place) => {
+                        pick(dictionary, requests.iter().map(|request| place[*request as usize]))
+                    }
+                };
+                let count = requests.len();
+                Ok(columns::encoded_column(name, &picked, 0, count))
+            }
+            (
+                Ahead::Elements(codes),
+                Some(Values::Events(Events { order, tails, listed: Listed::Value { place, .. } })),
+            ) => {
+                let order = order.view();
+                let total = requests.iter().map(|request| tails[*request as usize].length as usize).sum();
+                let mut lists = ListPrimitiveChunkedBuilder::<Int32Type>::new(
+                    name.into(),
+                    requests.len(),
+                    total,
+                    DataType::Int32,
+                );
+                for request in requests {
+                    let events = tails[*request as usize].rows(order).iter();
+                    let places = events.map(|event| place[*event as usize]).filter(|place| *place != NONE);
+                    let codes = places.map(|place| codes[place as usize]);
+                    lists.append_values_iter(codes.filter(|code| *code != PADDING_CODE));
+                }
+                Ok(lists.finish().into_series().into_column())
+            }
+            _ => {
+                let encoded = self.late(index, rows.clone())?;
+                Ok(columns::encoded_column(name, &encoded, 0, rows.len()))
             }
         }
-        given = condition.given.as_deref().and_then(find);
     }
-    Ok(labels)
+
+    /// Encodes the values of some rows, which are all of the training split or all of another.
+    fn late(&self, index: usize, rows: Range<usize>) -> Result<FeatureColumn, SamplesError> {
+        let (source, train) = (self.source, self.source.prepared.rows(&self.source.prepared.splits[0].1));
+        source.with_column(index, self.encoder.cross(index), rows.clone(), |column| {
+            let encoder = &source.recipe.features[index].encoder;
+            if let (Some(table), Encoding::Target { task, .. }) = (self.tables.get(&index), encoder)
+                && train.contains(&rows.start)
+            {
+                return source.with_training(task, rows.clone(), |training| {
+                    Ok(FeatureColumn::Numbers(table.training_values(column, training)?))
+                });
+            }
+            let encoded = self.encoder.encode_column(index, column, rows.len(), Strictness::Lenient);
+            encoded.map_err(encode_error)
+        })
+    }
 }
 
-/// The values of a label column, NaN where there is none.
-pub(crate) fn labels_of(frame: &DataFrame, name: &str) -> Result<Vec<f32>, SamplesError> {
-    let values = frame
-        .column(name)
-        .and_then(|column| Ok(column.f32()?.iter().map(|value| value.unwrap_or(f32::NAN)).collect()));
-    values.map_err(SamplesError::step("reading labels"))
+/// The code of each value as an element of a sequence.
+fn elements(
+    encoder: &Encoder,
+    index: usize,
+    feature: &Feature,
+    dictionary: &Series,
+) -> Result<Vec<i32>, SamplesError> {
+    let mut codes = Vec::with_capacity(dictionary.len());
+    let scalar = columns::element(feature);
+    for start in (0..dictionary.len()).step_by(CHUNK) {
+        let part = dictionary.slice(start as i64, CHUNK);
+        let part =
+            columns::normalise(&part.into_column(), &scalar).map_err(SamplesError::step("encoding"))?;
+        let column = columns::raw_column(&part).map_err(SamplesError::step("encoding"))?;
+        // Each value as a list of its own; one that is absent is an empty list.
+        let mut offsets: Vec<u32> = vec![0];
+        for row in 0..part.len() {
+            offsets.push(offsets[row] + u32::from(!column.is_missing(row)));
+        }
+        let present = |row: &usize| !column.is_missing(*row);
+        let kept = (0..part.len()).filter(present);
+        let values = match &column.values {
+            RawValues::Ints(values) => RawValues::IntLists {
+                values: kept.map(|row| values[row]).collect::<Vec<_>>().into(),
+                offsets: offsets.into(),
+            },
+            RawValues::Texts(values) => RawValues::TextLists {
+                values: kept.map(|row| values[row]).collect(),
+                offsets: offsets.into(),
+            },
+            _ => return Err(SamplesError::config(format!("feature '{}' lists no codes", feature.name))),
+        };
+        let lists = RawColumn { values, missing: None };
+        let encoded =
+            encoder.encode_column(index, &lists, part.len(), Strictness::Lenient).map_err(encode_error)?;
+        if let FeatureColumn::Codes { width, data } = encoded {
+            codes.extend(data.iter().step_by(width));
+        }
+    }
+    Ok(codes)
+}
+
+/// The encoded values at some places; at [`NONE`] that of a missing value.
+fn pick(dictionary: &FeatureColumn, places: impl Iterator<Item = u32>) -> FeatureColumn {
+    match dictionary {
+        FeatureColumn::Numbers(data) => {
+            let value = |place: u32| if place == NONE { 0.0 } else { data[place as usize] };
+            FeatureColumn::Numbers(places.map(value).collect())
+        }
+        FeatureColumn::Codes { width: 1, data } => {
+            let code = |place: u32| if place == NONE { MISSING_CODE } else { data[place as usize] };
+            FeatureColumn::Codes { width: 1, data: places.map(code).collect() }
+        }
+        FeatureColumn::Codes { width, data } => {
+            let mut missing = vec![PADDING_CODE; *width];
+            missing[0] = MISSING_CODE;
+            let mut picked = Vec::new();
+            for place in places {
+                let place = place as usize;
+                picked.extend_from_slice(data.get(place * width..(place + 1) * width).unwrap_or(&missing));
+            }
+            FeatureColumn::Codes { width: *width, data: picked }
+        }
+    }
 }

@@ -45,6 +45,29 @@ pub enum SamplesError {
         #[source]
         source: PolarsError,
     },
+    /// Files whose rows cannot be known.
+    #[error(
+        "cannot read {path} as {format} ({source}); it is cut off, damaged or of another format: write it again",
+        path = path.display()
+    )]
+    Unreadable {
+        /// The files.
+        path: PathBuf,
+        /// What they should be.
+        format: &'static str,
+        /// The reader's reason.
+        #[source]
+        source: PolarsError,
+    },
+    /// Files that could be opened and not read to their end.
+    #[error("cannot read the rows of {path}: {source}", path = path.display())]
+    Reading {
+        /// The files.
+        path: PathBuf,
+        /// The reader's reason.
+        #[source]
+        source: PolarsError,
+    },
     /// A step of the pipeline failed.
     #[error("{step} failed: {source}")]
     Step {

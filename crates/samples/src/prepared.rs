@@ -1,22 +1,105 @@
-//! What every source becomes before it is encoded: rows in their final order, raw.
+//! What every source becomes before it is encoded: samples in their final order, raw.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use gatefold_schema::Recipe;
 use polars::prelude::*;
 
-/// Labelled rows with raw feature values, in the order of the shards.
+use crate::columns;
+use crate::values::{Starts, Values, requests_of};
+
+/// Labelled samples with raw feature values, in the order of the shards.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    /// Feature columns by feature name, label columns, and the columns `request_id` and, where the
-    /// source has a time, `time`.
-    pub(crate) frame: DataFrame,
-    /// Label columns, audit columns included.
-    pub(crate) labels: Vec<String>,
-    /// Rows of each split: `train`, `valid`, `test`, one after another.
+    /// First row of each request, and the number of rows.
+    pub(crate) starts: Vec<u32>,
+    /// Identifier of each request; numbered from 0 where the source has none.
+    pub(crate) request_ids: Option<Series>,
+    /// Time of each request, microseconds since 1970 UTC, where the source has one.
+    pub(crate) times: Option<Vec<i64>>,
+    /// Raw values of each feature, in the order of the recipe; `None` of a crossed one.
+    pub(crate) values: Vec<Option<Values>>,
+    /// Labels, audit columns included.
+    pub(crate) labels: Vec<Label>,
+    /// Requests of each split: `train`, `valid`, `test`, one after another.
     pub(crate) splits: Vec<(&'static str, Range<usize>)>,
     /// Rows left out, by reason.
     pub(crate) dropped: BTreeMap<String, u64>,
+}
+
+/// A number of every row that is no feature.
+#[derive(Debug)]
+pub(crate) struct Label {
+    /// Name of the column.
+    pub(crate) name: String,
+    /// One value a row.
+    pub(crate) values: Vec<f32>,
+}
+
+impl Label {
+    pub(crate) fn new(name: &str, values: Vec<f32>) -> Self {
+        Self { name: name.to_owned(), values }
+    }
+}
+
+impl Prepared {
+    /// The rows of some requests.
+    pub(crate) fn rows(&self, requests: &Range<usize>) -> Range<usize> {
+        self.starts[requests.start] as usize..self.starts[requests.end] as usize
+    }
+
+    /// The names of the labels.
+    pub(crate) fn label_names(&self) -> Vec<String> {
+        self.labels.iter().map(|label| label.name.clone()).collect()
+    }
+
+    /// Number of rows.
+    pub(crate) fn row_count(&self) -> usize {
+        self.starts.last().map_or(0, |end| *end as usize)
+    }
+
+    /// Raw values, identifiers and labels of some rows.
+    pub(crate) fn raw_rows(&self, recipe: &Recipe, rows: Range<usize>) -> PolarsResult<DataFrame> {
+        let requests = requests_of(&self.starts, rows.clone());
+        let mut all = self.keys(rows.clone())?;
+        for (feature, values) in recipe.features.iter().zip(&self.values) {
+            let Some(values) = values else { continue };
+            let values = values.rows(rows.clone(), &requests)?.with_name(feature.name.as_str().into());
+            all.push(columns::normalise(&values.into_column(), feature)?.into_column());
+        }
+        all.extend(self.label_columns(rows.clone()));
+        DataFrame::new(rows.len(), all)
+    }
+
+    /// The columns `request_id` and, where the source has it, `time` of some rows.
+    pub(crate) fn keys(&self, rows: Range<usize>) -> PolarsResult<Vec<Column>> {
+        let requests = requests_of(&self.starts, rows);
+        let ids = match &self.request_ids {
+            Some(ids) => ids.take(&IdxCa::from_slice(PlSmallStr::EMPTY, &requests))?,
+            None => {
+                Series::new(PlSmallStr::EMPTY, requests.iter().map(|id| i64::from(*id)).collect::<Vec<_>>())
+            }
+        };
+        let mut columns = vec![ids.with_name(REQUEST_ID.into()).into_column()];
+        if let Some(times) = &self.times {
+            let times: Vec<i64> = requests.iter().map(|request| times[*request as usize]).collect();
+            columns.push(Column::new(TIME_COLUMN.into(), times));
+        }
+        Ok(columns)
+    }
+
+    /// The label columns of some rows.
+    pub(crate) fn label_columns(&self, rows: Range<usize>) -> impl Iterator<Item = Column> {
+        self.labels
+            .iter()
+            .map(move |label| Column::new(label.name.as_str().into(), &label.values[rows.clone()]))
+    }
+}
+
+/// Starts of requests of one row each.
+pub(crate) fn single_rows(rows: usize) -> Box<Starts> {
+    (0..=rows as u32).collect()
 }
 
 /// Name of the column that holds a row's request.

@@ -15,7 +15,8 @@ use polars::prelude::*;
 
 use crate::{
     SamplesError, columns,
-    prepared::{Prepared, REQUEST_ID, SPLITS},
+    prepared::{Label, Prepared, SPLITS, single_rows},
+    values::Values,
 };
 
 /// Resolution of the shares by which rows are divided.
@@ -31,7 +32,7 @@ pub(crate) struct Layout {
     /// The column that must hold one of these two values.
     pub(crate) outcome: (&'static str, [&'static str; 2]),
     /// The labels.
-    pub(crate) labels: &'static [Label],
+    pub(crate) labels: &'static [LabelRule],
 }
 
 /// What a column holds.
@@ -45,7 +46,7 @@ pub(crate) enum Holds {
 
 /// A label: 1 where a column has a value, otherwise 0.
 #[derive(Debug)]
-pub(crate) struct Label {
+pub(crate) struct LabelRule {
     pub(crate) name: &'static str,
     pub(crate) column: &'static str,
     pub(crate) positive: &'static str,
@@ -145,25 +146,27 @@ impl<'t> Table<'t> {
             start += rows.len();
         }
         let order = splits.concat();
-        let mut all = vec![Column::new(REQUEST_ID.into(), (0..order.len() as i64).collect::<Vec<i64>>())];
-        for feature in recipe.sent_features() {
-            all.push(self.feature(feature, &order)?);
-        }
-        all.extend(self.layout.labels.iter().map(|label| self.label(label, &order)));
-        let frame = DataFrame::new(order.len(), all).map_err(SamplesError::step("reading the files"))?;
+        let values = |feature: &Feature| -> Result<Option<Values>, SamplesError> {
+            if feature.is_crossed() {
+                return Ok(None);
+            }
+            Ok(Some(Values::of_rows(self.feature(feature, &order)?.take_materialized_series())))
+        };
         Ok(Prepared {
-            frame,
-            labels: self.layout.labels.iter().map(|label| label.name.to_owned()).collect(),
+            starts: single_rows(order.len()).into_vec(),
+            request_ids: None,
+            times: None,
+            values: recipe.features.iter().map(values).collect::<Result<_, _>>()?,
+            labels: self.layout.labels.iter().map(|label| self.label(label, &order)).collect(),
             splits: ranges,
             dropped: BTreeMap::from([("blank lines".to_owned(), self.blank)]),
         })
     }
 
-    fn label(&self, label: &Label, order: &[usize]) -> Column {
+    fn label(&self, label: &LabelRule, order: &[usize]) -> Label {
         let column = self.layout.position(label.column).map(|index| &self.columns[index]);
         let is_positive = |row: &usize| column.is_some_and(|values| values[*row] == Some(label.positive));
-        let values: Vec<f32> = order.iter().map(|row| f32::from(u8::from(is_positive(row)))).collect();
-        Column::new(label.name.into(), values)
+        Label::new(label.name, order.iter().map(|row| f32::from(u8::from(is_positive(row)))).collect())
     }
 
     /// The raw values of a feature in the given order of rows.

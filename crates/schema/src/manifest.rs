@@ -63,7 +63,7 @@ pub struct SplitInfo {
     pub rows: u64,
     /// Distinct requests.
     pub requests: u64,
-    /// Earliest impression, milliseconds since 1970 UTC; absent where the source has no time.
+    /// Earliest impression, microseconds since 1970 UTC; absent where the source has no time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_min: Option<i64>,
     /// Latest impression.

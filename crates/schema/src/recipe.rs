@@ -42,10 +42,16 @@ pub struct Recipe {
     /// Outputs computed from tasks.
     #[serde(rename = "derived", default)]
     pub derived: Vec<Derived>,
-    /// The model.
+    /// The model; MMoE with the default widths where nothing is said, as in a recipe of samples alone.
+    #[serde(default = "default_model")]
     pub model: ModelConfig,
     /// The training loop.
+    #[serde(default)]
     pub train: TrainConfig,
+}
+
+fn default_model() -> ModelConfig {
+    ModelConfig::new(ModelKind::Mmoe)
 }
 
 impl Recipe {

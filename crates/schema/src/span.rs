@@ -120,7 +120,10 @@ impl fmt::Display for Instant {
         match u64::try_from(self.micros) {
             Ok(micros) => {
                 let time = std::time::UNIX_EPOCH + Duration::from_micros(micros);
-                humantime::format_rfc3339(time).fmt(out)
+                match micros % 1_000_000 {
+                    0 => humantime::format_rfc3339_seconds(time).fmt(out),
+                    _ => humantime::format_rfc3339_micros(time).fmt(out),
+                }
             }
             Err(_) => write!(out, "{} µs before 1970", self.micros.unsigned_abs()),
         }

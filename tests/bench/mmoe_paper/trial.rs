@@ -133,7 +133,7 @@ impl Learner {
 /// units, 113 in round numbers.
 fn recipe(model: ModelKind) -> Result<Recipe> {
     let mut text = format!(
-        "name = \"mmoe-paper\"\n[samples]\nsource = {{ kind = \"census\", file = \"-\" }}\n[train]\n\
+        "name = \"mmoe-paper\"\n[samples]\ncensus = {{ file = \"-\" }}\n[train]\n\
          [model]\nkind = \"{}\"\nbottom = [113]\nexperts = 8\nexpert = [16]\ngate = []\ntower = [8]\n",
         model.name()
     );

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use gatefold_samples::{BuildOptions, Silent, build};
-use gatefold_schema::{Recipe, SampleManifest, SampleSource};
+use gatefold_schema::{CensusFile, Recipe, SampleManifest, SampleSource};
 use polars::prelude::*;
 
 const SPLITS: [&str; 3] = ["train", "valid", "test"];
@@ -112,7 +112,7 @@ fn the_published_file() {
         return;
     }
     let recipe = recipe();
-    let SampleSource::Census { file } = &recipe.samples.source else { panic!("not census") };
+    let Ok(SampleSource::Census(CensusFile { file })) = recipe.samples.source() else { panic!("not census") };
     assert_eq!(file, "census-income.test.gz");
     let home = tempfile::tempdir().unwrap();
     let manifest = build_into(&home.path().join("samples"), files, &recipe).unwrap();

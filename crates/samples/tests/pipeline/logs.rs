@@ -239,7 +239,8 @@ pub(crate) fn read_samples(path: &Path) -> Vec<Sample> {
     (0..frame.height())
         .map(|row| Sample {
             request: int("request_id", row).unwrap(),
-            time: int("time", row).unwrap(),
+            // Samples have microseconds, the logs milliseconds.
+            time: int("time", row).unwrap() / 1000,
             user: int("user_id", row).unwrap(),
             item: int("item_id", row).unwrap(),
             hour: int("hour", row),

@@ -9,7 +9,7 @@ use gatefold_samples::{
     BuildOptions, RawTable, ScoreFile, Silent, build,
     synth::{self, SynthConfig, SynthReport},
 };
-use gatefold_schema::{EncoderSet, Recipe, SampleManifest, SampleSource, Vocabulary};
+use gatefold_schema::{EncoderSet, Recipe, SampleManifest, Vocabulary};
 use polars::prelude::*;
 
 /// Area under the ROC curve by the rank sum, for scores without ties.
@@ -56,7 +56,7 @@ fn floats(frame: &DataFrame, name: &str) -> Vec<f64> {
 fn recipe() -> Recipe {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../training/recipes/synthetic.toml");
     let mut recipe = Recipe::parse(&std::fs::read_to_string(path).unwrap(), path).unwrap();
-    let SampleSource::EventLogs(config) = &mut recipe.samples.source else { panic!("not event logs") };
+    let config = recipe.samples.logs.as_mut().unwrap();
     config.audit_columns.push("would_click".into());
     recipe
 }

@@ -97,7 +97,7 @@ pub struct SequenceConfig {
     /// The events.
     pub of: EventKind,
     /// What is listed: `item`, or a column of the items' profiles such as `category`, as it was at
-    /// the time of the request.
+    /// the time of the event.
     #[serde(default = "item")]
     pub column: String,
     /// Events listed at most.

@@ -1,0 +1,217 @@
+//! Event logs as a source: reads and checks the files, joins what was known before each request, labels what
+//! came of it.
+//!
+//! | step | module |
+//! |---|---|
+//! | names to files, files to rows | [`source`], [`times`], [`keys`] |
+//! | impressions, each item once a request, in order | [`impressions`] |
+//! | clicks and conversions | [`events`], [`labels`] |
+//! | profiles as of the request | [`profiles`] |
+//! | aggregates and sequences of the events before the request | [`derived`] |
+//! | which column a feature reads | [`features`] |
+//! | train, valid and test | [`split`] |
+//!
+//! What is known is strictly before the request; only [`labels`] looks at what happened after it.
+
+mod audit;
+mod derived;
+mod events;
+mod features;
+mod impressions;
+mod keys;
+mod labels;
+mod profiles;
+mod source;
+mod split;
+mod times;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use gatefold_schema::{EventLogs, Recipe, Side};
+use polars::prelude::*;
+
+pub(crate) use keys::KeyError;
+
+use self::{
+    audit::AuditFile, derived::Derived, events::EventLog, features::Columns, impressions::ImpressionLog,
+    keys::KeyType, profiles::ProfileFile, source::Source, split::Cuts, times::check_zones,
+};
+use crate::{
+    Progress, SamplesError,
+    columns::missing_column,
+    prepared::{Label, Prepared},
+};
+
+/// Label of impressions that were clicked.
+pub(crate) const CLICK: &str = "click";
+/// Label of clicked impressions that led to a conversion.
+pub(crate) const CONVERSION: &str = "conversion";
+
+/// Reads the logs, whose names are relative to `folder`, and returns the labelled samples.
+pub(crate) fn prepare(
+    recipe: &Recipe,
+    config: &EventLogs,
+    folder: &Path,
+    progress: &mut dyn Progress,
+) -> Result<Prepared, SamplesError> {
+    let logs = Logs::open(config, folder)?;
+    let plan = features::plan(recipe, config, &logs)?;
+
+    progress.start("reading impressions", None);
+    let audited = logs.audit.is_some();
+    let (mut impressions, mut keys) = logs.impressions.read(&plan.impressions, audited)?;
+    progress.start("reading clicks and conversions", None);
+    let clicks = logs.clicks.read(&mut keys, &impressions, &plan.clicks)?;
+    let conversions = match logs.conversions {
+        Some(log) => Some(log.read(&mut keys, &impressions, &plan.conversions)?),
+        None => None,
+    };
+    progress.start("reading profiles", None);
+    let users = logs.users.map(|file| file.read(&keys.users, &plan.users)).transpose()?;
+    let items = logs.items.map(|file| file.read(&keys.items, &plan.items)).transpose()?;
+
+    progress.start("labelling", None);
+    let outcomes = labels::label(&config.labels, &impressions, &clicks, conversions.as_ref())?;
+    let last_event =
+        [Some(&clicks), conversions.as_ref()].into_iter().flatten().filter_map(|log| log.last_time());
+    let until = last_event.chain(impressions.time.iter().max().copied()).max().unwrap_or(i64::MIN);
+    let mut labels = vec![Label::new(CLICK, outcomes.click)];
+    labels.extend(outcomes.conversion.map(|values| Label::new(CONVERSION, values)));
+    if let (Some(file), Some(ids)) = (logs.audit, impressions.audit.take()) {
+        labels.extend(file.read(&ids.0, &ids.1)?);
+    }
+
+    let clicks = clicks.first_of_each().map_err(SamplesError::step("reading clicks"))?;
+
+    progress.start("joining what was known", None);
+    let derived = Derived {
+        config,
+        keys: &keys,
+        impressions: &impressions,
+        clicks: &clicks,
+        conversions: conversions.as_ref(),
+        items: items.as_ref(),
+    };
+    let made = derived.columns(&plan.derived)?;
+    let columns = Columns {
+        keys: &keys,
+        impressions: &impressions,
+        users: users.as_ref(),
+        items: items.as_ref(),
+        made,
+    };
+    let values = columns.of_features(recipe, config)?;
+
+    let rows = |request: usize| impressions.starts[request + 1] - impressions.starts[request];
+    let requests: Vec<(i64, u32)> =
+        impressions.request_time.iter().enumerate().map(|(request, time)| (*time, rows(request))).collect();
+    let window = split::label_window(&config.labels, conversions.is_some());
+    let cuts = Cuts::new(&requests, &recipe.samples.split, config.labels.maturity, window, until)?;
+    let mut dropped = BTreeMap::from([
+        ("impressions without a key or time".to_owned(), impressions.without_key),
+        ("impressions logged again".to_owned(), impressions.again),
+    ]);
+    dropped.extend(cuts.dropped(&impressions.request_time, |request| u64::from(rows(request))));
+    let places = IdxCa::from_slice(PlSmallStr::EMPTY, &impressions.request);
+    let request_ids =
+        keys.requests.values("").take(&places).map_err(SamplesError::step("numbering requests"))?;
+    Ok(Prepared {
+        splits: cuts.ranges(&impressions.request_time),
+        request_ids: Some(request_ids),
+        starts: impressions.starts,
+        times: Some(impressions.request_time),
+        values,
+        labels,
+        dropped,
+    })
+}
+
+/// All logs, opened: their columns are known, their rows are not.
+struct Logs {
+    impressions: ImpressionLog,
+    clicks: EventLog,
+    conversions: Option<EventLog>,
+    users: Option<ProfileFile>,
+    items: Option<ProfileFile>,
+    audit: Option<AuditFile>,
+}
+
+impl Logs {
+    fn open(config: &EventLogs, folder: &Path) -> Result<Self, SamplesError> {
+        let log = |log: &gatefold_schema::Log| source::open(folder, &log.files, log.condition.as_deref());
+        let impressions = ImpressionLog::new(log(&config.impressions)?, &config.impressions)?;
+        let clicks =
+            EventLog::clicks(log(&config.clicks)?, &config.clicks, config.labels.click_by, &impressions)?;
+        let conversions = match &config.conversions {
+            Some(own) => Some(EventLog::conversions(log(own)?, own, &impressions)?),
+            None => None,
+        };
+        let profiles = |own: &Option<gatefold_schema::Profiles>, side: Side| match own {
+            Some(own) => {
+                let source = source::open(folder, &own.files, own.condition.as_deref())?;
+                ProfileFile::new(source, own, side, &impressions).map(Some)
+            }
+            None => Ok(None),
+        };
+        let users = profiles(&config.users, Side::User)?;
+        let items = profiles(&config.items, Side::Item)?;
+        let audit = match &config.audit {
+            Some(files) => Some(AuditFile::new(source::open(folder, files, None)?, config, &impressions)?),
+            None => None,
+        };
+        let mut times = vec![(impressions.source.name.as_path(), &impressions.time)];
+        let events = [Some(&clicks), conversions.as_ref()].into_iter().flatten();
+        times.extend(events.map(|log| (log.source.name.as_path(), &log.time)));
+        for file in [&users, &items].into_iter().flatten() {
+            times.extend(file.times().map(|time| (file.source.name.as_path(), time)));
+        }
+        check_zones(&times)?;
+        Ok(Self { impressions, clicks, conversions, users, items, audit })
+    }
+}
+
+/// The column of a log that holds identifiers, as a column called `alias`; `what` says whose.
+fn key(source: &Source, name: &str, alias: &str, what: &str) -> Result<(KeyType, Expr), SamplesError> {
+    let Some(found) = source.schema.get(name) else {
+        return Err(missing_column(&source.name, &source.schema, name, what));
+    };
+    let Some(key_type) = KeyType::of(found) else {
+        return Err(SamplesError::source(
+            &source.name,
+            format!("column '{name}' has type {found}; a key must hold integers or strings"),
+        ));
+    };
+    Ok((key_type, col(name).strict_cast(key_type.frame_type()).alias(alias)))
+}
+
+/// As [`key`], of a log whose keys are matched with those of the impressions.
+fn matching_key(
+    source: &Source,
+    name: &str,
+    alias: &str,
+    impressions: (&ImpressionLog, &str),
+) -> Result<Expr, SamplesError> {
+    let (own, column) = key(source, name, alias, "the key that its rows are matched by")?;
+    let (log, other_name) = impressions;
+    let (other, _) = key(&log.source, other_name, alias, "the key that other logs are matched by")?;
+    if own.matches(other) {
+        return Ok(column);
+    }
+    Err(SamplesError::source(
+        &source.name,
+        format!(
+            "column '{name}' holds {}, but '{other_name}' in the impressions {}; use one type",
+            own.name(),
+            other.name()
+        ),
+    ))
+}
+
+/// What went wrong while keys of a log were numbered.
+fn key_error(log: &Path, error: KeyError) -> SamplesError {
+    match error {
+        KeyError::Frame(source) => SamplesError::Reading { path: log.to_owned(), source },
+        KeyError::TooMany(error) => SamplesError::source(log, error.to_string()),
+    }
+}

@@ -1,0 +1,208 @@
+//! Logs of what users did: clicks and conversions.
+
+use gatefold_history::NONE;
+use gatefold_schema::{ClickKey, Log};
+use polars::prelude::*;
+
+use super::{
+    impressions::{ImpressionLog, Impressions, Keys},
+    keys::KeyError,
+    source::{Source, for_each_batch},
+    times::TimeColumn,
+};
+use crate::{SamplesError, columns::missing_column};
+
+const REQUEST: &str = "#request";
+const USER: &str = "#user";
+const ITEM: &str = "#item";
+const TIME: &str = "#time";
+
+/// A log of events, opened.
+pub(crate) struct EventLog {
+    pub(crate) source: Source,
+    pub(crate) time: TimeColumn,
+    request: Option<Expr>,
+    user: Option<Expr>,
+    item: Expr,
+}
+
+/// Events in the order of the log, none of them twice. A key that the impressions do not have is [`NONE`], but for items.
+#[derive(Debug, Default)]
+pub(crate) struct Events {
+    /// Request of each event; empty where the log has none.
+    pub(crate) request: Vec<u32>,
+    /// User of each event.
+    pub(crate) user: Vec<u32>,
+    /// Item of each event.
+    pub(crate) item: Vec<u32>,
+    /// Time of each event, microseconds.
+    pub(crate) time: Vec<i64>,
+    /// Columns that are summed up, by name.
+    pub(crate) columns: Vec<Column>,
+}
+
+impl Events {
+    /// Time of the last.
+    pub(crate) fn last_time(&self) -> Option<i64> {
+        self.time.iter().max().copied()
+    }
+
+    /// The column of this name, which was asked for when the log was read.
+    pub(crate) fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name() == name)
+    }
+}
+
+impl EventLog {
+    pub(crate) fn clicks(
+        source: Source,
+        config: &Log,
+        by: ClickKey,
+        impressions: &ImpressionLog,
+    ) -> Result<Self, SamplesError> {
+        let has = |name: &str| source.schema.contains(name);
+        let key = |name: &str, alias: &str, other: &str| {
+            super::matching_key(&source, name, alias, (impressions, other))
+        };
+        let shown = impressions.config();
+        let request = match by {
+            ClickKey::Request => Some(key(&config.request, REQUEST, &shown.request)?),
+            ClickKey::User => None,
+        };
+        let user = match by {
+            ClickKey::Request if !has(&config.user) => None,
+            _ => Some(key(&config.user, USER, &shown.user)?),
+        };
+        let item = key(&config.item, ITEM, &shown.item)?;
+        let time = TimeColumn::new(&source, &config.time, config.time_unit)?;
+        Ok(Self { request, user, item, time, source })
+    }
+
+    pub(crate) fn conversions(
+        source: Source,
+        config: &Log,
+        impressions: &ImpressionLog,
+    ) -> Result<Self, SamplesError> {
+        let shown = impressions.config();
+        let user = super::matching_key(&source, &config.user, USER, (impressions, &shown.user))?;
+        let item = super::matching_key(&source, &config.item, ITEM, (impressions, &shown.item))?;
+        let time = TimeColumn::new(&source, &config.time, config.time_unit)?;
+        Ok(Self { request: None, user: Some(user), item, time, source })
+    }
+
+    /// Reads the log with the `wanted` columns. Events without a key or a time are left out; events that
+    /// are there twice are kept once.
+    pub(crate) fn read(
+        self,
+        keys: &mut Keys,
+        impressions: &Impressions,
+        wanted: &[String],
+    ) -> Result<Events, SamplesError> {
+        let log = &self.source;
+        let mut selected = vec![self.item.clone(), self.time.micros(TIME)];
+        selected.extend([&self.request, &self.user].into_iter().flatten().cloned());
+        for name in wanted {
+            if !log.schema.contains(name) {
+                return Err(missing_column(&log.name, &log.schema, name, "an aggregate"));
+            }
+            selected.push(col(name.as_str()));
+        }
+        let mut raw = Events::default();
+        let mut frames: Vec<DataFrame> = Vec::new();
+        let name = log.name.clone();
+        let failed = |source| SamplesError::Reading { path: name.clone(), source };
+        for_each_batch(log.frame.clone().select(selected), failed, |batch| {
+            let mut run = || -> Result<(), KeyError> {
+                if self.request.is_some() {
+                    keys.requests.intern(batch.column(REQUEST)?, &mut raw.request)?;
+                }
+                if self.user.is_some() {
+                    keys.users.find(batch.column(USER)?, &mut raw.user)?;
+                }
+                keys.items.intern(batch.column(ITEM)?, &mut raw.item)?;
+                raw.time.extend(batch.column(TIME)?.i64()?.iter().map(|time| time.unwrap_or(i64::MIN)));
+                if !wanted.is_empty() {
+                    frames.push(batch.select(wanted.iter().map(String::as_str))?);
+                }
+                Ok(())
+            };
+            run().map_err(|error| super::key_error(&log.name, error))
+        })?;
+        if self.user.is_none() {
+            raw.user = raw.request.iter().map(|request| impressions.user_of(*request)).collect();
+        }
+        let known: Vec<i64> = raw.time.iter().copied().filter(|time| *time != i64::MIN).collect();
+        self.time.check(&log.name, &known)?;
+        raw.columns =
+            stacked(frames).map_err(|source| SamplesError::Reading { path: log.name.clone(), source })?;
+        let kept = raw.distinct();
+        raw.take(&kept).map_err(|source| SamplesError::Reading { path: log.name.clone(), source })
+    }
+}
+
+fn stacked(frames: Vec<DataFrame>) -> PolarsResult<Vec<Column>> {
+    let mut frames = frames.into_iter();
+    let Some(mut all) = frames.next() else { return Ok(Vec::new()) };
+    for frame in frames {
+        all.vstack_mut_owned(frame)?;
+    }
+    all.rechunk_mut_par();
+    Ok(all.columns().to_vec())
+}
+
+impl Events {
+    /// Of the events of one request and item the first: a second click on the same impression is no other event.
+    /// Events of logs without requests are left as they are.
+    pub(crate) fn first_of_each(self) -> PolarsResult<Self> {
+        if self.request.is_empty() {
+            return Ok(self);
+        }
+        let whose = |row: &u32| (self.request[*row as usize], self.item[*row as usize]);
+        let mut rows: Vec<u32> = (0..self.item.len() as u32).collect();
+        // Stable: of equals the first of the log is kept.
+        rows.sort_by_key(|row| (whose(row), self.time[*row as usize]));
+        rows.dedup_by_key(|row| whose(row));
+        rows.sort_unstable();
+        self.take(&rows)
+    }
+
+    /// Rows with all keys and a time, repeated ones once, in the order of the log.
+    fn distinct(&self) -> Vec<u32> {
+        let request = |row: usize| self.request.get(row).copied();
+        let complete = |row: &u32| {
+            let row = *row as usize;
+            request(row) != Some(NONE) && self.item[row] != NONE && self.time[row] != i64::MIN
+        };
+        let event = |row: &u32| {
+            let row = *row as usize;
+            (request(row), self.user[row], self.item[row], self.time[row])
+        };
+        let mut rows: Vec<u32> = (0..self.item.len() as u32).filter(complete).collect();
+        rows.sort_by_key(event);
+        rows.dedup_by_key(|row| event(row));
+        rows.sort_unstable();
+        rows
+    }
+
+    fn take(self, rows: &[u32]) -> PolarsResult<Self> {
+        if rows.len() == self.item.len() {
+            return Ok(self);
+        }
+        let pick = |values: &[u32]| -> Vec<u32> {
+            if values.is_empty() {
+                Vec::new()
+            } else {
+                rows.iter().map(|row| values[*row as usize]).collect()
+            }
+        };
+        let place = IdxCa::from_slice(PlSmallStr::EMPTY, rows);
+        let columns = self.columns.iter().map(|column| column.take(&place)).collect::<PolarsResult<_>>()?;
+        Ok(Self {
+            request: pick(&self.request),
+            user: pick(&self.user),
+            item: pick(&self.item),
+            time: rows.iter().map(|row| self.time[*row as usize]).collect(),
+            columns,
+        })
+    }
+}

@@ -1,0 +1,323 @@
+//! The impressions: read, put in order, each item once a request.
+
+use gatefold_history::{NONE, Timeline};
+use gatefold_schema::Log;
+use polars::prelude::*;
+
+use super::{
+    keys::{Ids, KeyError},
+    source::{Source, for_each_batch},
+    times::TimeColumn,
+};
+use crate::{
+    SamplesError,
+    columns::missing_column,
+    values::{Builder, Values},
+};
+
+/// Names of the pipeline's own columns begin with `#`, so that no column of a log can be called alike.
+const REQUEST: &str = "#request";
+const USER: &str = "#user";
+const ITEM: &str = "#item";
+const TIME: &str = "#time";
+const IMPRESSION: &str = "#impression";
+
+/// The column of impressions that an audit file refers to.
+pub(crate) const IMPRESSION_ID: &str = "impression_id";
+
+/// Identifiers that all logs share.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    pub(crate) requests: Ids,
+    pub(crate) users: Ids,
+    pub(crate) items: Ids,
+}
+
+/// Impressions in the order of samples: requests by their time, the items of a request together.
+///
+/// A request's time is that of its first impression: all its rows count by that instant.
+#[derive(Debug)]
+pub(crate) struct Impressions {
+    /// First row of each request, and the number of rows.
+    pub(crate) starts: Vec<u32>,
+    /// Code of each request in [`Keys::requests`].
+    pub(crate) request: Vec<u32>,
+    /// User of each request.
+    pub(crate) user: Vec<u32>,
+    /// Time of each request, microseconds.
+    pub(crate) request_time: Vec<i64>,
+    /// Item of each row.
+    pub(crate) item: Vec<u32>,
+    /// When each row was shown, microseconds.
+    pub(crate) time: Vec<i64>,
+    /// The request's place in `request` by its code; [`NONE`] where no row is left.
+    pub(crate) place: Vec<u32>,
+    /// Columns of the log that features read, by name, and each row's place in them.
+    pub(crate) columns: Vec<(String, Values)>,
+    /// Code in [`AuditIds`] of each row, where an audit file is given.
+    pub(crate) audit: Option<(Ids, Vec<u32>)>,
+    /// Rows without a key or a time.
+    pub(crate) without_key: u64,
+    /// Rows for an item that the request has already.
+    pub(crate) again: u64,
+}
+
+impl Impressions {
+    /// Number of rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.item.len()
+    }
+
+    /// Rows of the request at `place`.
+    pub(crate) fn rows_of(&self, place: usize) -> std::ops::Range<usize> {
+        self.starts[place] as usize..self.starts[place + 1] as usize
+    }
+
+    /// User of the request with this code; [`NONE`] where the impressions do not have it.
+    pub(crate) fn user_of(&self, request: u32) -> u32 {
+        let place = self.place.get(request as usize).copied().unwrap_or(NONE);
+        self.user.get(place as usize).copied().unwrap_or(NONE)
+    }
+
+    /// Place of the request of a row.
+    pub(crate) fn request_of_row(&self, row: usize) -> usize {
+        self.starts.partition_point(|start| *start as usize <= row) - 1
+    }
+
+    /// User of a row.
+    pub(crate) fn user_of_row(&self, row: usize) -> u32 {
+        self.user[self.request_of_row(row)]
+    }
+
+    /// User of every row.
+    pub(crate) fn row_users(&self) -> Vec<u32> {
+        self.spread(&self.user)
+    }
+
+    /// Time of every row's request.
+    pub(crate) fn row_request_times(&self) -> Vec<i64> {
+        self.spread(&self.request_time)
+    }
+
+    /// A value of each request for each of its rows.
+    fn spread<T: Copy>(&self, of_request: &[T]) -> Vec<T> {
+        let mut values = Vec::with_capacity(self.rows());
+        for (value, bounds) in of_request.iter().zip(self.starts.windows(2)) {
+            values.extend(std::iter::repeat_n(*value, (bounds[1] - bounds[0]) as usize));
+        }
+        values
+    }
+
+    /// The row of an item in the request with this code.
+    pub(crate) fn row(&self, request: u32, item: u32) -> Option<usize> {
+        let place = *self.place.get(request as usize)?;
+        if place == NONE {
+            return None;
+        }
+        let rows = self.rows_of(place as usize);
+        self.item[rows.clone()].iter().position(|other| *other == item).map(|at| rows.start + at)
+    }
+}
+
+/// A log of impressions, opened.
+pub(crate) struct ImpressionLog {
+    pub(crate) source: Source,
+    pub(crate) time: TimeColumn,
+    config: Log,
+}
+
+impl ImpressionLog {
+    pub(crate) fn new(source: Source, config: &Log) -> Result<Self, SamplesError> {
+        let time = TimeColumn::new(&source, &config.time, config.time_unit)?;
+        Ok(Self { source, time, config: config.clone() })
+    }
+
+    /// What the recipe says of the log.
+    pub(crate) fn config(&self) -> &Log {
+        &self.config
+    }
+
+    /// Whether the log has a column called `name`.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.source.schema.contains(name)
+    }
+
+    /// Reads the log with the `wanted` columns.
+    pub(crate) fn read(self, wanted: &[String], audit: bool) -> Result<(Impressions, Keys), SamplesError> {
+        let log = &self.source;
+        let (request_type, request) = super::key(log, &self.config.request, REQUEST, "the request of a row")?;
+        let (user_type, user) = super::key(log, &self.config.user, USER, "the user of a row")?;
+        let (item_type, item) = super::key(log, &self.config.item, ITEM, "the item of a row")?;
+        let mut keys =
+            Keys { requests: Ids::new(request_type), users: Ids::new(user_type), items: Ids::new(item_type) };
+        let mut selected = vec![request, user, item, self.time.micros(TIME)];
+        let mut audit_ids = None;
+        if audit {
+            let (found, column) = super::key(log, IMPRESSION_ID, IMPRESSION, "the key of the audit file")?;
+            selected.push(column);
+            audit_ids = Some(Ids::new(found));
+        }
+        let mut builders = Vec::new();
+        for name in wanted {
+            let Some(found) = log.schema.get(name) else {
+                return Err(missing_column(&log.name, &log.schema, name, "a feature"));
+            };
+            selected.push(col(name.as_str()));
+            builders.push(Builder::new(name, found));
+        }
+
+        let mut raw = RawRows::default();
+        let name = log.name.clone();
+        let failed = |source| SamplesError::Reading { path: name.clone(), source };
+        for_each_batch(log.frame.clone().select(selected), failed, |batch| {
+            let mut run = |raw: &mut RawRows, builders: &mut [Builder]| -> Result<(), KeyError> {
+                keys.requests.intern(batch.column(REQUEST)?, &mut raw.request)?;
+                keys.users.intern(batch.column(USER)?, &mut raw.user)?;
+                keys.items.intern(batch.column(ITEM)?, &mut raw.item)?;
+                raw.time.extend(batch.column(TIME)?.i64()?.iter().map(|time| time.unwrap_or(i64::MIN)));
+                if let Some(ids) = &mut audit_ids {
+                    ids.intern(batch.column(IMPRESSION)?, &mut raw.audit)?;
+                }
+                for builder in builders {
+                    builder.add(batch.column(builder.name())?)?;
+                }
+                Ok(())
+            };
+            run(&mut raw, &mut builders).map_err(|error| super::key_error(&log.name, error))
+        })?;
+        let without_key = raw.drop_incomplete();
+        self.time.check(&log.name, &raw.known_times())?;
+        if raw.kept == 0 {
+            return Err(SamplesError::source(
+                &log.name,
+                "there are no impressions; give a log that has some",
+            ));
+        }
+        let (mut impressions, order) = raw.in_order(&keys, &log.name)?;
+        impressions.without_key = without_key;
+        let place = std::sync::Arc::new(order);
+        for builder in builders {
+            let name = builder.name().to_owned();
+            impressions.columns.push((name, builder.finish(&place)));
+        }
+        if let Some(ids) = audit_ids {
+            let codes = place.iter().map(|&row| raw.audit[row as usize]).collect();
+            impressions.audit = Some((ids, codes));
+        }
+        Ok((impressions, keys))
+    }
+}
+
+/// Rows as the log has them.
+#[derive(Default)]
+struct RawRows {
+    request: Vec<u32>,
+    user: Vec<u32>,
+    item: Vec<u32>,
+    time: Vec<i64>,
+    audit: Vec<u32>,
+    /// Rows that have all keys and a time.
+    kept: usize,
+}
+
+impl RawRows {
+    /// Marks the rows without a key or a time, by giving them no request; returns their number.
+    fn drop_incomplete(&mut self) -> u64 {
+        let mut dropped = 0;
+        for row in 0..self.request.len() {
+            if self.user[row] == NONE || self.item[row] == NONE || self.time[row] == i64::MIN {
+                self.request[row] = NONE;
+            }
+            dropped += u64::from(self.request[row] == NONE);
+        }
+        self.kept = self.request.len() - dropped as usize;
+        dropped
+    }
+
+    fn known_times(&self) -> Vec<i64> {
+        let known = self.request.iter().zip(&self.time).filter(|(request, _)| **request != NONE);
+        let times = known.map(|(_, time)| *time);
+        let bounds =
+            times.fold((i64::MAX, i64::MIN), |(first, last), time| (time.min(first), time.max(last)));
+        if bounds.0 > bounds.1 { Vec::new() } else { vec![bounds.0, bounds.1] }
+    }
+
+    /// Puts the rows in the order of samples, and returns for each its row in the log.
+    fn in_order(&self, keys: &Keys, log: &std::path::Path) -> Result<(Impressions, Vec<u32>), SamplesError> {
+        let count = keys.requests.len();
+        let by_request = Timeline::new(&self.request, &self.time, count)
+            .map_err(|error| SamplesError::source(log, error.to_string()))?;
+        let by_request = by_request.view();
+
+        // The rows of a request, each item once: the earliest, and of equals the first of the log.
+        let mut rows: Vec<u32> = Vec::with_capacity(self.kept);
+        let mut bounds: Vec<u32> = Vec::with_capacity(count + 1);
+        let mut request_time = Vec::with_capacity(count);
+        bounds.push(0);
+        for request in 0..count {
+            let positions = by_request.positions(request);
+            let first = rows.len();
+            request_time.push(by_request.times().get(positions.start).copied().unwrap_or(i64::MIN));
+            rows.extend_from_slice(&by_request.rows()[positions]);
+            let own = &mut rows[first..];
+            if let Some(other) =
+                own.iter().find(|row| self.user[**row as usize] != self.user[own[0] as usize])
+            {
+                return Err(SamplesError::source(
+                    log,
+                    format!(
+                        "request {} has rows of two users, {} and {}; a request is of one user: make its id unique, \
+                         or leave such rows out by where = \"…\"",
+                        keys.requests.shown(request as u32),
+                        keys.users.shown(self.user[own[0] as usize]),
+                        keys.users.shown(self.user[*other as usize])
+                    ),
+                ));
+            }
+            // Stable: rows of one item stay in the order of time.
+            own.sort_by(|a, b| keys.items.order(self.item[*a as usize], self.item[*b as usize]));
+            let mut end = first;
+            for at in first..rows.len() {
+                if at == first || self.item[rows[at] as usize] != self.item[rows[end - 1] as usize] {
+                    rows[end] = rows[at];
+                    end += 1;
+                }
+            }
+            rows.truncate(end);
+            bounds.push(end as u32);
+        }
+        let again = (self.kept - rows.len()) as u64;
+
+        let mut requests: Vec<u32> =
+            (0..count as u32).filter(|code| bounds[*code as usize] < bounds[*code as usize + 1]).collect();
+        requests.sort_by(|a, b| {
+            let times = request_time[*a as usize].cmp(&request_time[*b as usize]);
+            times.then_with(|| keys.requests.order(*a, *b))
+        });
+        let mut order = Vec::with_capacity(rows.len());
+        let mut starts = Vec::with_capacity(requests.len() + 1);
+        let mut place = vec![NONE; count];
+        starts.push(0);
+        for (at, &request) in requests.iter().enumerate() {
+            place[request as usize] = at as u32;
+            let own = bounds[request as usize] as usize..bounds[request as usize + 1] as usize;
+            order.extend_from_slice(&rows[own]);
+            starts.push(order.len() as u32);
+        }
+        let first_row = |at: usize| order[starts[at] as usize] as usize;
+        let impressions = Impressions {
+            user: (0..requests.len()).map(|at| self.user[first_row(at)]).collect(),
+            request_time: requests.iter().map(|request| request_time[*request as usize]).collect(),
+            item: order.iter().map(|row| self.item[*row as usize]).collect(),
+            time: order.iter().map(|row| self.time[*row as usize]).collect(),
+            request: requests,
+            starts,
+            place,
+            columns: Vec::new(),
+            audit: None,
+            without_key: 0,
+            again,
+        };
+        Ok((impressions, order))
+    }
+}

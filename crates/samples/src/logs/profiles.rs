@@ -1,0 +1,204 @@
+//! Profiles of users and items: several versions of each, of which a request sees the last one before it.
+
+use gatefold_history::{
+    HistoryError, NONE, View,
+    latest::{Versions, latest},
+};
+use gatefold_schema::{Profiles, Side};
+use polars::prelude::*;
+
+use super::{
+    impressions::ImpressionLog,
+    keys::{Ids, KeyError},
+    source::{Source, for_each_batch},
+    times::TimeColumn,
+};
+use crate::{SamplesError, columns::missing_column};
+
+const KEY: &str = "#key";
+const TIME: &str = "#time";
+const CREATED: &str = "#created";
+
+/// A table of profiles, opened.
+pub(crate) struct ProfileFile {
+    pub(crate) source: Source,
+    key_name: String,
+    key: Expr,
+    /// `None` where the rows hold at any time.
+    time: Option<TimeColumn>,
+    created: Option<TimeColumn>,
+    ttl: Option<i64>,
+}
+
+/// A table of profiles: the versions of the keys that there are.
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// Key of each version.
+    key: Vec<u32>,
+    /// Time from which each version holds; empty where they hold at any time.
+    time: Vec<i64>,
+    created: Option<Vec<i64>>,
+    ttl: Option<i64>,
+    columns: Vec<Column>,
+}
+
+impl ProfileFile {
+    pub(crate) fn new(
+        source: Source,
+        config: &Profiles,
+        side: Side,
+        impressions: &ImpressionLog,
+    ) -> Result<Self, SamplesError> {
+        let shown = impressions.config();
+        let (default, other) = match side {
+            Side::Item => ("item_id", &shown.item),
+            _ => ("user_id", &shown.user),
+        };
+        let key_name = config.key.clone().unwrap_or_else(|| default.to_owned());
+        let key = super::matching_key(&source, &key_name, KEY, (impressions, other))?;
+        let column = |name: &str| TimeColumn::new(&source, name, config.time_unit);
+        let time = if config.is_static {
+            None
+        } else if source.schema.contains(&config.time) {
+            Some(column(&config.time)?)
+        } else {
+            let what = "the time from which a row holds (or say static = true of what never changes)";
+            return Err(missing_column(&source.name, &source.schema, &config.time, what));
+        };
+        let created = config.created.as_deref().map(column).transpose()?;
+        let ttl = config.ttl.map(gatefold_schema::Span::micros);
+        Ok(Self { key_name, key, time, created, ttl, source })
+    }
+
+    /// Whether the table has a column called `name`.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.source.schema.contains(name)
+    }
+
+    /// Its columns of times.
+    pub(crate) fn times(&self) -> impl Iterator<Item = &TimeColumn> {
+        [&self.time, &self.created].into_iter().flatten()
+    }
+
+    /// Reads the versions of the keys in `ids` with the `wanted` columns.
+    pub(crate) fn read(self, ids: &Ids, wanted: &[String]) -> Result<Table, SamplesError> {
+        let log = &self.source;
+        let mut selected = vec![self.key.clone()];
+        selected.extend(self.time.as_ref().map(|time| time.micros(TIME)));
+        selected.extend(self.created.as_ref().map(|time| time.micros(CREATED)));
+        selected.extend(wanted.iter().map(|name| col(name.as_str())));
+        let mut table =
+            Table { key: Vec::new(), time: Vec::new(), created: None, ttl: self.ttl, columns: Vec::new() };
+        let mut created = Vec::new();
+        let mut frames: Option<DataFrame> = None;
+        let name = log.name.clone();
+        let failed = |source| SamplesError::Reading { path: name.clone(), source };
+        for_each_batch(log.frame.clone().select(selected), failed, |batch| {
+            let mut run = || -> Result<(), KeyError> {
+                let mut codes = Vec::with_capacity(batch.height());
+                ids.find(batch.column(KEY)?, &mut codes)?;
+                let mut kept = BooleanChunked::from_iter_values(
+                    PlSmallStr::EMPTY,
+                    codes.iter().map(|code| *code != NONE),
+                );
+                for column in [TIME, CREATED] {
+                    if let Ok(times) = batch.column(column) {
+                        kept = kept & times.is_not_null();
+                    }
+                }
+                let batch = batch.filter(&kept)?;
+                ids.find(batch.column(KEY)?, &mut table.key)?;
+                if self.time.is_some() {
+                    table.time.extend(batch.column(TIME)?.i64()?.iter().flatten());
+                }
+                if self.created.is_some() {
+                    created.extend(batch.column(CREATED)?.i64()?.iter().flatten());
+                }
+                let values = batch.select(wanted.iter().map(String::as_str))?;
+                match &mut frames {
+                    Some(all) => drop(all.vstack_mut_owned(values)?),
+                    None => frames = Some(values),
+                }
+                Ok(())
+            };
+            run().map_err(|error| super::key_error(&log.name, error))
+        })?;
+        for (column, times) in [(&self.time, &table.time), (&self.created, &created)] {
+            if let Some(column) = column {
+                column.check(&log.name, times)?;
+            }
+        }
+        if self.created.is_some() {
+            table.created = Some(created);
+        }
+        if let Some(mut all) = frames {
+            all.rechunk_mut_par();
+            table.columns = all.columns().to_vec();
+        }
+        self.check_versions(&table, ids)?;
+        Ok(table)
+    }
+
+    /// Two versions of a profile that hold from one time on leave open which one counts.
+    fn check_versions(&self, table: &Table, ids: &Ids) -> Result<(), SamplesError> {
+        let version = |row: u32| {
+            let row = row as usize;
+            let created = table.created.as_ref().map(|created| created[row]);
+            (table.key[row], table.time.get(row).copied(), created)
+        };
+        let mut rows: Vec<u32> = (0..table.key.len() as u32).collect();
+        rows.sort_unstable_by_key(|row| version(*row));
+        let mut twice: Vec<u32> = rows
+            .windows(2)
+            .filter(|pair| version(pair[0]) == version(pair[1]))
+            .map(|pair| table.key[pair[0] as usize])
+            .collect();
+        twice.dedup();
+        if twice.is_empty() {
+            return Ok(());
+        }
+        let examples: Vec<String> = twice.iter().take(3).map(|key| ids.shown(*key)).collect();
+        let (key, count) = (&self.key_name, twice.len());
+        let same = match &self.time {
+            Some(_) => format!("the same '{key}' and time"),
+            None => format!("the same '{key}'"),
+        };
+        Err(SamplesError::source(
+            &self.source.name,
+            format!(
+                "several rows have {same} ({count} keys, such as {}), so it is open which one counts; keep one of them",
+                examples.join(", ")
+            ),
+        ))
+    }
+}
+
+impl Table {
+    /// The column of this name, which was asked for when the table was read.
+    pub(crate) fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name() == name)
+    }
+
+    /// For each query the version that was known before it, [`NONE`] where there was none.
+    pub(crate) fn versions(&self, queries: View<'_>) -> Result<Vec<u32>, HistoryError> {
+        if self.time.is_empty() {
+            return Ok(self.at_any_time(queries));
+        }
+        let versions = Versions::new(&self.key, &self.time, self.created.as_deref(), queries.keys())?;
+        Ok(latest(queries, &versions, self.ttl))
+    }
+
+    fn at_any_time(&self, queries: View<'_>) -> Vec<u32> {
+        let mut row_of = vec![NONE; queries.keys()];
+        for (row, key) in self.key.iter().enumerate() {
+            row_of[*key as usize] = row as u32;
+        }
+        let mut found = vec![NONE; queries.row_count()];
+        for key in 0..queries.keys() {
+            for position in queries.positions(key) {
+                found[queries.rows()[position] as usize] = row_of[key];
+            }
+        }
+        found
+    }
+}
