@@ -251,12 +251,13 @@ fn check_near(found: &[f32], expected: impl Iterator<Item = f32>) {
 proptest! {
     #[test]
     fn training_rows_never_learn_from_their_own_time(rows in training_rows(), part in 1usize..30, delay in 0i64..8) {
-        let features = target(&format!("smoothing = 2, by = \"time\", delay_seconds = {delay}"));
+        let more = if delay == 0 { String::new() } else { format!(", delay = \"{delay}s\"") };
+        let features = target(&format!("smoothing = 2, by = \"time\"{more}"));
         // Times are seconds here.
-        let rows: Vec<Row> = rows.into_iter().map(|row| (row.0, row.1, row.2, row.3 * 1000)).collect();
+        let rows: Vec<Row> = rows.into_iter().map(|row| (row.0, row.1, row.2, row.3 * 1_000_000)).collect();
         let (set, tables) = fitted(&features, &rows, part).finish_with_targets();
         let found = with_rows(&rows, |column, given| tables[&0].training_values(column, given).unwrap());
-        check_near(&found, rows.iter().map(|row| naive(row, &rows, |other| other.3 + delay * 1000 < row.3)));
+        check_near(&found, rows.iter().map(|row| naive(row, &rows, |other| other.3 + delay * 1_000_000 < row.3)));
         let whole = fitted(&features, &rows, rows.len()).finish_with_targets();
         prop_assert_eq!(&whole.0, &set);
         prop_assert_eq!(with_rows(&rows, |column, given| whole.1[&0].training_values(column, given).unwrap()), found);

@@ -198,7 +198,7 @@ fn settings_of_encoders_that_make_no_sense_are_refused() {
         (target("") + "\nclip = { min = 0 }", "only numbers have a clip"),
         (target(", smoothing = 0"), "smoothing = 0 must be above 0"),
         (target(", folds = 1"), "folds must be at least 2"),
-        (target(", delay_seconds = 9"), "delay_seconds belongs to by = \"time\""),
+        (target(", delay = \"9s\""), "delay belongs to by = \"time\""),
         (target(", by = \"time\", folds = 3"), "folds belong to by = \"folds\""),
         (number("encoder = { kind = \"target\", task = \"ctr\" }"), "a float has no encoder target"),
         (
@@ -220,7 +220,7 @@ fn settings_of_encoders_that_make_no_sense_are_refused() {
         assert!(error.starts_with("feature 'new': ") && error.contains(expected), "{expected}: {error}");
     }
     for good in
-        [log1p("{ min = 2, max = 2 }"), target(", by = \"time\", delay_seconds = 9"), target(", folds = 2")]
+        [log1p("{ min = 2, max = 2 }"), target(", by = \"time\", delay = \"9s\""), target(", folds = 2")]
     {
         shop(&good).unwrap();
     }

@@ -24,7 +24,7 @@ pub struct TrainingRows<'a> {
     pub labels: &'a [f32],
     /// The request of each row, integers or text.
     pub requests: &'a RawColumn<'a>,
-    /// When the row was shown, in milliseconds; only `by = "time"` needs it.
+    /// When the row was shown, in microseconds; only `by = "time"` needs it.
     pub times: Option<&'a [i64]>,
 }
 
@@ -134,7 +134,8 @@ pub struct TargetCounter {
     smoothing: f64,
     by: TargetBy,
     folds: u32,
-    delay_ms: i64,
+    /// Microseconds from a row to the moment its label is known.
+    delay: i64,
     of_value: Histories,
     all: History,
 }
@@ -142,7 +143,7 @@ pub struct TargetCounter {
 impl TargetCounter {
     /// A counter that has seen nothing; `None` where the feature has another encoder.
     pub(super) fn new(feature: &Feature) -> Option<Self> {
-        let Encoding::Target { smoothing, by, folds, delay_seconds, .. } = feature.encoder else {
+        let Encoding::Target { smoothing, by, folds, delay, .. } = feature.encoder else {
             return None;
         };
         let of_value = match feature.value_type {
@@ -154,7 +155,7 @@ impl TargetCounter {
             smoothing,
             by,
             folds: folds.unwrap_or(DEFAULT_FOLDS).max(1),
-            delay_ms: i64::try_from(delay_seconds.unwrap_or(0)).unwrap_or(i64::MAX).saturating_mul(1000),
+            delay: delay.map_or(0, gatefold_schema::Span::micros),
             of_value,
             all: History::default(),
         })
@@ -270,7 +271,7 @@ impl TargetTable {
         let count = counter.check(column, rows)?;
         let known = |history: &History, group: i64| match counter.by {
             // A label of time `t` is known after `t + delay`.
-            TargetBy::Time => history.below(group.saturating_sub(counter.delay_ms)),
+            TargetBy::Time => history.below(group.saturating_sub(counter.delay)),
             TargetBy::Folds => {
                 history.all().without(history.below(group.saturating_add(1)).without(history.below(group)))
             }

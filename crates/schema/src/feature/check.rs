@@ -157,15 +157,13 @@ fn check_clip(clip: Clip, needs_number: bool) -> Result<(), String> {
 }
 
 fn check_target(encoder: &Encoder) -> Result<(), String> {
-    let Encoder::Target { smoothing, by, folds, delay_seconds, .. } = encoder else { return Ok(()) };
+    let Encoder::Target { smoothing, by, folds, delay, .. } = encoder else { return Ok(()) };
     if !(smoothing.is_finite() && *smoothing > 0.0) {
         return Err(format!("smoothing = {smoothing} must be above 0, such as 20"));
     }
-    match (by, folds, delay_seconds) {
+    match (by, folds, delay) {
         (TargetBy::Folds, Some(0 | 1), _) => Err("folds must be at least 2".into()),
-        (TargetBy::Folds, _, Some(_)) => {
-            Err("delay_seconds belongs to by = \"time\"; remove it, or add that".into())
-        }
+        (TargetBy::Folds, _, Some(_)) => Err("delay belongs to by = \"time\"; remove it, or add that".into()),
         (TargetBy::Time, Some(_), _) => Err("folds belong to by = \"folds\"; remove them".into()),
         _ => Ok(()),
     }

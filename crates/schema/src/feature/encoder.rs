@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::span::Span;
+
 /// How raw values become codes or numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
@@ -79,7 +81,7 @@ pub enum Encoder {
         /// How long after its row a label is known, 0 unless given: it should be the longest window of the
         /// task's label, as a label is taken to be known from then on. For `by = "time"` alone.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        delay_seconds: Option<u64>,
+        delay: Option<Span>,
     },
 }
 
