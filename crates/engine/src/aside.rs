@@ -4,9 +4,11 @@ use std::panic::resume_unwind;
 
 use thread_priority::{ThreadPriority, ThreadPriorityValue, set_current_thread_priority};
 
-/// Niceness 10 on the scale of `thread_priority`, from 0 for 19 to 99 for -20: beside busy workers about a
-/// tenth of a core, all of it where they leave it.
-const LOW: u8 = 22;
+/// Steps of niceness below the other threads of this process: beside a busy worker about a tenth of a
+/// core, and all of it where the workers leave it.
+const STEPS: i32 = 10;
+/// The lowest priority that is given.
+const NICEST: i32 = 18;
 
 /// Runs `work` on a thread of low priority and waits for it.
 ///
@@ -16,39 +18,58 @@ const LOW: u8 = 22;
 pub(crate) fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let lowered = scope.spawn(|| {
-            lower();
+            if let Err(error) = lower() {
+                tracing::debug!(error, "the priority of a thread that loads a model stays as it is");
+            }
             work()
         });
         lowered.join().unwrap_or_else(|panic| resume_unwind(panic))
     })
 }
 
-fn lower() {
-    let lowered = ThreadPriorityValue::try_from(LOW).map_err(|error| error.to_owned()).and_then(|low| {
-        let set = set_current_thread_priority(ThreadPriority::Crossplatform(low));
-        set.map_err(|error| format!("{error:?}"))
-    });
-    if let Err(error) = lowered {
-        // The process may have a lower one already.
-        tracing::debug!(error, "the priority of a thread that loads a model stays as it is");
-    }
+/// Lowers the priority of this thread.
+fn lower() -> Result<(), String> {
+    let wanted = (niceness().unwrap_or(0) + STEPS).min(NICEST);
+    let value = ThreadPriorityValue::try_from(on_scale(wanted)).map_err(|error| error.to_string())?;
+    set_current_thread_priority(ThreadPriority::Crossplatform(value)).map_err(|error| format!("{error:?}"))
+}
+
+/// Niceness of this thread, as Linux tells it: the 19th field of its `stat`.
+fn niceness() -> Option<i32> {
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").ok()?;
+    // The second field, the thread's name in parentheses, may hold spaces.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(16)?.parse().ok()
+}
+
+/// The middle of what is one niceness on the scale of `thread_priority`, where 0 is 19 and 99 is -20.
+fn on_scale(niceness: i32) -> u8 {
+    let from_highest = (f64::from(niceness) + 20.5) / 39.0;
+    (99.0 * (1.0 - from_highest)).round() as u8
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The 19th field of a thread's `stat`; the name before it, in parentheses, may hold spaces.
-    fn niceness() -> i32 {
-        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
-        stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap().parse().unwrap()
+    #[test]
+    fn only_the_work_has_a_low_priority() {
+        let before = niceness().unwrap();
+        assert_eq!(aside(niceness), Some((before + STEPS).min(NICEST)));
+        assert_eq!(niceness(), Some(before));
     }
 
     #[test]
-    fn only_the_work_has_a_low_priority() {
-        let before = niceness();
-        assert_eq!(aside(niceness), before.max(10));
-        assert_eq!(niceness(), before);
+    fn every_niceness_is_met() {
+        for wanted in 1..=NICEST {
+            let found = std::thread::spawn(move || {
+                let value = ThreadPriorityValue::try_from(on_scale(wanted)).unwrap();
+                let set = set_current_thread_priority(ThreadPriority::Crossplatform(value));
+                (set.is_ok(), niceness())
+            });
+            let (set, found) = found.join().unwrap();
+            // One that is below its process's is refused where that has a lower one.
+            assert!(found == Some(wanted) || !set, "{wanted}: {found:?}");
+        }
     }
 
     #[test]
