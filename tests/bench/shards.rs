@@ -106,6 +106,8 @@ impl Shape {
             derived: recipe.derived,
             labels: LABELS.map(str::to_owned).into(),
             negative_sampling_rate: 1.0,
+            sample_weight: None,
+            events: BTreeMap::new(),
             splits,
             dropped: BTreeMap::new(),
         };

@@ -6,6 +6,7 @@ mod experiment;
 mod mmoe_paper;
 mod picture;
 mod real;
+mod sampling;
 mod statistics;
 mod synthetic;
 
@@ -52,6 +53,8 @@ enum Reproduction {
     Esmm,
     /// Shared-bottom, OMoE and MMoE on the synthetic tasks of the MMoE paper.
     MmoePaper,
+    /// A fifth of the negatives, made up for by the rate or by weights, beside all of them.
+    Sampling,
     /// Synthetic logs of a million impressions, beside the attainable AUC.
     Synthetic,
 }
@@ -64,6 +67,7 @@ impl Reproduction {
             Self::Census => "census",
             Self::Esmm => "esmm",
             Self::MmoePaper => "mmoe-paper",
+            Self::Sampling => "sampling",
             Self::Synthetic => "synthetic",
         }
     }
@@ -115,6 +119,7 @@ pub(crate) fn run(workspace: &Workspace, options: &ReproduceOptions) -> Result<(
         Reproduction::Census => real::reproduce(&job, &real::CENSUS)?,
         Reproduction::Esmm => synthetic::esmm(&job)?,
         Reproduction::MmoePaper => mmoe_paper::reproduce(&job)?,
+        Reproduction::Sampling => sampling::sampling(&job)?,
         Reproduction::Synthetic => synthetic::synthetic(&job)?,
     };
     let text = format!("{}\n{}", found.text, found.bars.render());

@@ -175,7 +175,8 @@ fn from_file(path: &std::path::Path, samples: &SampleSet, split: &Split) -> Resu
 
 /// Labels, groups and weights of the split.
 fn observed(args: &Args, samples: &SampleSet, split: &Split, scored: &Scored) -> Result<Observed> {
-    let rate = samples.manifest.negative_sampling_rate;
+    // Only training rows were sampled.
+    let rate = if args.split == "train" { samples.manifest.negative_sampling_rate } else { 1.0 };
     let mut weights = sampling_weights(split.rows, &split.labels, &scored.tasks, rate);
     if let Some(name) = &args.weight {
         let column = split.labels.get(name).with_context(|| {

@@ -19,7 +19,7 @@ use crate::{
 };
 use gatefold_features::Encoder;
 use gatefold_schema::{
-    EncoderSet, Feature, JsonRequest, Recipe, SampleManifest, SampleSource,
+    EncoderSet, Feature, JsonRequest, Loss, Recipe, SampleManifest, SampleSource,
     manifest::{SAMPLES_FORMAT, target_file},
 };
 
@@ -52,7 +52,7 @@ pub fn build(
     }
     let reused = options.encoders.clone().map(|encoders| encoders.reuse(&recipe.features)).transpose()?;
     let folder = StagedFolder::new(out, "manifest.json", options.overwrite)?;
-    let prepared = match recipe.samples.source()? {
+    let mut prepared = match recipe.samples.source()? {
         SampleSource::Logs(config) => logs::prepare(recipe, config, logs, progress)?,
         SampleSource::Adult(files) => {
             adult::prepare(recipe, &logs.join(&files.train), &logs.join(&files.test), progress)?
@@ -66,6 +66,10 @@ pub fn build(
         Some(set) => Fitted { set, tables: BTreeMap::new() },
         None => encode::fit(recipe, &prepared, progress)?,
     };
+    // Encoders know all training rows, whichever of them are written.
+    if let Some(kept) = prepared.kept.take() {
+        prepared = prepared.only(&kept)?;
+    }
     let encoder = Encoder::new(fitted.set)?;
     progress.start("encoding", Some(recipe.features.len() as u64));
     let encoded = Encoded::new(&encoder, &fitted.tables, recipe, &prepared, progress)?;
@@ -92,9 +96,11 @@ pub fn build(
         tasks: recipe.tasks.clone(),
         derived: recipe.derived.clone(),
         labels: prepared.label_names(),
-        negative_sampling_rate: 1.0,
+        negative_sampling_rate: prepared.negative_sampling_rate,
+        sample_weight: prepared.sample_weight(),
         splits,
         dropped: prepared.dropped.clone(),
+        events: prepared.events.clone(),
     };
     write_json(&folder, "manifest.json", &manifest)?;
     folder.commit()?;
@@ -118,6 +124,9 @@ fn check_labels(recipe: &Recipe, prepared: &Prepared) -> Result<(), SamplesError
                 task.name,
                 known()
             )));
+        }
+        if task.loss != Loss::CrossEntropy {
+            continue;
         }
         let Some(label) = prepared.labels.iter().find(|label| label.name == task.label) else { continue };
         let train = &label.values[prepared.rows(&prepared.splits[0].1)];

@@ -9,6 +9,7 @@
 //! The pipeline runs on polars; every value is encoded by `gatefold-features`, as in the server.
 
 mod adult;
+mod arrange;
 mod build;
 mod census;
 mod columns;

@@ -8,8 +8,10 @@
 //! | clicks and conversions | [`events`], [`labels`] |
 //! | profiles as of the request | [`profiles`] |
 //! | aggregates and sequences of the events before the request | [`derived`] |
+//! | sessions, and how long outcomes could be observed | [`session`] |
 //! | which column a feature reads | [`features`] |
-//! | train, valid and test | [`split`] |
+//! | train, valid and test | [`split`], [`users`] |
+//! | which training rows are written, and what they count | [`sampling`] |
 //!
 //! What is known is strictly before the request; only [`labels`] looks at what happened after it.
 
@@ -21,32 +23,27 @@ mod impressions;
 mod keys;
 mod labels;
 mod profiles;
+mod sampling;
+mod session;
 mod source;
 mod split;
 mod times;
+mod users;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use gatefold_schema::{EventLogs, Recipe, Side};
+use gatefold_schema::{EventLogs, Maturity, Recipe, Side};
 use polars::prelude::*;
 
 pub(crate) use keys::KeyError;
 
 use self::{
     audit::AuditFile, derived::Derived, events::EventLog, features::Columns, impressions::ImpressionLog,
-    keys::KeyType, profiles::ProfileFile, source::Source, split::Cuts, times::check_zones,
+    keys::KeyType, profiles::ProfileFile, sampling::Sampling, source::Source, split::Cuts,
+    times::check_zones,
 };
-use crate::{
-    Progress, SamplesError,
-    columns::missing_column,
-    prepared::{Label, Prepared},
-};
-
-/// Label of impressions that were clicked.
-pub(crate) const CLICK: &str = "click";
-/// Label of clicked impressions that led to a conversion.
-pub(crate) const CONVERSION: &str = "conversion";
+use crate::{Progress, SamplesError, columns::missing_column, prepared::Prepared};
 
 /// Reads the logs, whose names are relative to `folder`, and returns the labelled samples.
 pub(crate) fn prepare(
@@ -72,36 +69,16 @@ pub(crate) fn prepare(
     let items = logs.items.map(|file| file.read(&keys.items, &plan.items)).transpose()?;
 
     progress.start("labelling", None);
-    let outcomes = labels::label(&config.labels, &impressions, &clicks, conversions.as_ref())?;
+    let outcomes = labels::label(config, &impressions, &clicks, conversions.as_ref())?;
     let last_event =
         [Some(&clicks), conversions.as_ref()].into_iter().flatten().filter_map(|log| log.last_time());
     let until = last_event.chain(impressions.time.iter().max().copied()).max().unwrap_or(i64::MIN);
-    let mut labels = vec![Label::new(CLICK, outcomes.click)];
-    labels.extend(outcomes.conversion.map(|values| Label::new(CONVERSION, values)));
+    let mut labels = outcomes.labels;
     if let (Some(file), Some(ids)) = (logs.audit, impressions.audit.take()) {
         labels.extend(file.read(&ids.0, &ids.1)?);
     }
 
     let clicks = clicks.first_of_each().map_err(SamplesError::step("reading clicks"))?;
-
-    progress.start("joining what was known", None);
-    let derived = Derived {
-        config,
-        keys: &keys,
-        impressions: &impressions,
-        clicks: &clicks,
-        conversions: conversions.as_ref(),
-        items: items.as_ref(),
-    };
-    let made = derived.columns(&plan.derived)?;
-    let columns = Columns {
-        keys: &keys,
-        impressions: &impressions,
-        users: users.as_ref(),
-        items: items.as_ref(),
-        made,
-    };
-    let values = columns.of_features(recipe, config)?;
 
     let rows = |request: usize| impressions.starts[request + 1] - impressions.starts[request];
     let requests: Vec<(i64, u32)> =
@@ -113,18 +90,73 @@ pub(crate) fn prepare(
         ("impressions logged again".to_owned(), impressions.again),
     ]);
     dropped.extend(cuts.dropped(&impressions.request_time, |request| u64::from(rows(request))));
+    let by_time = cuts.ranges(&impressions.request_time);
+    let divided = users::divide(&recipe.samples.split, &keys, &impressions, &by_time)?;
+    if let Some(divided) = &divided {
+        dropped.insert("impressions of users of another split".to_owned(), divided.left_out);
+    }
+    let train = match &divided {
+        Some(divided) => divided.splits[0].1.clone(),
+        None => (by_time[0].1.start as u32..by_time[0].1.end as u32).collect(),
+    };
+
+    progress.start("joining what was known", None);
+    let derived = Derived {
+        config,
+        keys: &keys,
+        impressions: &impressions,
+        clicks: &clicks,
+        conversions: conversions.as_ref(),
+        items: items.as_ref(),
+    };
+    let mut made = derived.columns(&plan.derived)?;
+    if let Some(gap) = config.session_gap {
+        made.extend(session::columns(&impressions, keys.users.len(), gap)?);
+    }
+    if config.labels.maturity == Maturity::Elapsed {
+        made.push(session::observed(&impressions, &train, until, window));
+    }
+    let columns = Columns {
+        keys: &keys,
+        impressions: &impressions,
+        users: users.as_ref(),
+        items: items.as_ref(),
+        made,
+    };
+    let values = columns.of_features(recipe, config)?;
+
     let places = IdxCa::from_slice(PlSmallStr::EMPTY, &impressions.request);
     let request_ids =
         keys.requests.values("").take(&places).map_err(SamplesError::step("numbering requests"))?;
-    Ok(Prepared {
-        splits: cuts.ranges(&impressions.request_time),
+    let sampling = config.sampling.as_ref();
+    let sampling = sampling.map(|config| Sampling { config, keys: &keys, impressions: &impressions });
+    let young = split::first_young(until, window);
+    let young = impressions.request_time.partition_point(|time| *time < young);
+    let thinned = sampling::thin(
+        sampling.as_ref(),
+        &train,
+        || sampling::negatives(&recipe.tasks, &labels, impressions.rows()),
+        &impressions,
+        (config.labels.maturity, young),
+    );
+    labels.extend(thinned.weights);
+    dropped.extend(thinned.dropped);
+    let prepared = Prepared {
+        splits: by_time,
         request_ids: Some(request_ids),
         starts: impressions.starts,
         times: Some(impressions.request_time),
         values,
         labels,
         dropped,
-    })
+        events: outcomes.events,
+        kept: thinned.kept,
+        negative_sampling_rate: thinned.negative_sampling_rate,
+    };
+    match divided {
+        Some(divided) => prepared.of_requests(&divided.splits),
+        None => Ok(prepared),
+    }
 }
 
 /// All logs, opened: their columns are known, their rows are not.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use gatefold_schema::Recipe;
+use gatefold_schema::{Recipe, WEIGHT_COLUMN};
 use polars::prelude::*;
 
 use crate::columns;
@@ -26,6 +26,12 @@ pub(crate) struct Prepared {
     pub(crate) splits: Vec<(&'static str, Range<usize>)>,
     /// Rows left out, by reason.
     pub(crate) dropped: BTreeMap<String, u64>,
+    /// What became of the events, by outcome.
+    pub(crate) events: BTreeMap<String, u64>,
+    /// Whether each row is written, where training rows are sampled; encoders are fitted to all.
+    pub(crate) kept: Option<Vec<bool>>,
+    /// Share of the negatives among the training rows that is kept and not made up for by weights.
+    pub(crate) negative_sampling_rate: f64,
 }
 
 /// A number of every row that is no feature.
@@ -47,6 +53,11 @@ impl Prepared {
     /// The rows of some requests.
     pub(crate) fn rows(&self, requests: &Range<usize>) -> Range<usize> {
         self.starts[requests.start] as usize..self.starts[requests.end] as usize
+    }
+
+    /// The column of row weights, where there is one.
+    pub(crate) fn sample_weight(&self) -> Option<String> {
+        self.labels.iter().find(|label| label.name == WEIGHT_COLUMN).map(|label| label.name.clone())
     }
 
     /// The names of the labels.

@@ -160,6 +160,9 @@ impl<'t> Table<'t> {
             labels: self.layout.labels.iter().map(|label| self.label(label, &order)).collect(),
             splits: ranges,
             dropped: BTreeMap::from([("blank lines".to_owned(), self.blank)]),
+            events: BTreeMap::new(),
+            kept: None,
+            negative_sampling_rate: 1.0,
         })
     }
 

@@ -42,11 +42,12 @@ pub use manifest::{
     OutputInfo, SampleManifest, ShardInfo, SplitInfo, is_model_name,
 };
 pub use recipe::{
-    Activation, AdultFiles, Aggregate, BY_ITEM, BY_USER, BalanceConfig, CensusFile, ClickKey,
-    ConversionPolicy, EventKind, EventLogs, Files, JOINT, LabelConfig, Log, Maturity, ModelConfig, ModelKind,
-    Normalization, OptimizerConfig, OutsideSpace, Profiles, Recipe, SHARED, SampleSource, SamplesConfig,
-    ScheduleConfig, SelectConfig, SelectMetric, SequenceConfig, SplitConfig, Statistic, TimeUnit,
-    TrainConfig,
+    Activation, AdultFiles, Aggregate, BY_ITEM, BY_USER, BalanceConfig, CLICK_LABEL, CONVERSION_LABEL,
+    CensusFile, ClickKey, ConversionPolicy, Correction, EventKind, EventLogs, Files, JOINT, LabelConfig, Log,
+    Maturity, ModelConfig, ModelKind, Normalization, OBSERVED, OptimizerConfig, OutsideSpace, Profiles,
+    Recipe, SESSION, SESSION_POSITION, SHARED, SampleSource, SamplesConfig, SamplingConfig, ScheduleConfig,
+    SelectConfig, SelectMetric, SequenceConfig, SplitBy, SplitConfig, Statistic, TimeUnit, TrainConfig,
+    VIEW_LABEL, ValueLabel, WEIGHT_COLUMN,
 };
 pub use request::JsonRequest;
 pub use span::{Instant, Span};

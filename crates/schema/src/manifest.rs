@@ -45,12 +45,20 @@ pub struct SampleManifest {
     pub derived: Vec<Derived>,
     /// Every label column, audit columns included.
     pub labels: Vec<String>,
-    /// Share of negatives kept; 1 means all.
+    /// Share of its negatives (rows without a positive label) that the training split holds; 1 means
+    /// all. The other splits hold all of theirs.
     pub negative_sampling_rate: f64,
+    /// Column of the weights by which rows must count in every loss, where there is one: kept
+    /// negatives stand for others, or young rows count less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample_weight: Option<String>,
     /// `train`, `valid` and `test`.
     pub splits: BTreeMap<String, SplitInfo>,
     /// Rows dropped and why, such as `duplicate impressions`.
     pub dropped: BTreeMap<String, u64>,
+    /// What became of the events, such as `conversions without a click`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub events: BTreeMap<String, u64>,
 }
 
 /// One split of a sample set.

@@ -4,8 +4,8 @@
 //!   odds that are 1/w too high. A task on all impressions gets `ln w` added to its logit, which
 //!   is `q = p / (p + (1 − p)/w)`; a conditional task's rows are never sampled away. This needs no
 //!   configuration. It is exact where the rows sampled away are those of the task's negatives.
-//! - `[train] calibrate` fits a task's output on the validation rows of its own sample space, each
-//!   kept negative counting 1/w, so that it undoes the sampling too.
+//! - `[train] calibrate` fits a task's output on the validation rows of its own sample space, which
+//!   hold all negatives, so that it undoes the sampling too.
 //!
 //! A derived output multiplies the calibrated factors.
 

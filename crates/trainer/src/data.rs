@@ -5,12 +5,12 @@
 //! AUC needs those of all rows at once.
 
 use gatefold_dataset::{Columns, SampleSet, Shards};
-use gatefold_schema::{EncoderSet, JsonRequest, Recipe};
+use gatefold_schema::{ConfigError, EncoderSet, JsonRequest, Recipe};
 
 use crate::{
     error::TrainError,
     evaluation::Observed,
-    space::{LabelCheck, conditions, label_columns, sampling_weights, satisfied},
+    space::{LabelCheck, conditions, label_columns, satisfied},
 };
 
 /// Splits of at most so many decoded bytes are decoded once and kept.
@@ -27,7 +27,8 @@ pub struct TrainingData {
     pub valid: Shards,
     /// Requests with raw values.
     pub examples: Vec<JsonRequest>,
-    /// Share of negatives (rows without a positive label) that the splits hold; 1 means all.
+    /// Share of its negatives (rows without a positive label) that the training split holds; 1 means
+    /// all. Validation holds all of its own.
     pub negative_sampling_rate: f64,
 }
 
@@ -35,10 +36,19 @@ impl TrainingData {
     /// Opens the splits `train` and `valid`, and keeps those in memory that are small.
     ///
     /// # Errors
-    /// When the sample set was built for other features than the recipe's, or cannot be read.
+    /// When the sample set was built for other features than the recipe's, holds weights that the recipe
+    /// does not count rows by, or cannot be read.
     pub fn load(recipe: &Recipe, samples: &SampleSet) -> Result<Self, TrainError> {
         let encoders = encoders_for(recipe, samples.encoders.clone());
         check_features_match(recipe, &encoders)?;
+        if let Some(column) = &samples.manifest.sample_weight
+            && recipe.train.sample_weight.as_ref() != Some(column)
+        {
+            return Err(TrainError::Recipe(ConfigError::new(format!(
+                "[train]: the rows of the samples count by their column '{column}', which the losses would not see; add \
+                 sample_weight = \"{column}\""
+            ))));
+        }
         Ok(Self {
             encoders,
             train: keep_if_small(samples.shards("train")?)?,
@@ -69,7 +79,7 @@ impl TrainingData {
     }
 
     /// What was observed on the validation rows that are not left out: the labels of the recipe's
-    /// outputs, requests as groups, and weights by which sampled negatives stand for all of them.
+    /// outputs, and requests as groups.
     ///
     /// # Errors
     /// Shards that cannot be read.
@@ -83,8 +93,7 @@ impl TrainingData {
         let kept = satisfied(&conditions(&recipe.tasks, recipe.train.outside_space), groups.len(), &labels);
         labels.values_mut().for_each(|values| retain(values, &kept));
         retain(&mut groups, &kept);
-        let weights = sampling_weights(groups.len(), &labels, &recipe.tasks, self.negative_sampling_rate);
-        Ok(Observed { labels, groups, weights })
+        Ok(Observed { labels, groups, weights: None })
     }
 }
 

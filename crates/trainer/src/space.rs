@@ -145,7 +145,7 @@ pub fn potential_outputs(tasks: &[Task]) -> Vec<(usize, MeasuredOutput)> {
     tasks.iter().enumerate().filter_map(potential_output).collect()
 }
 
-/// How much each row counts so that a sample set that keeps only a share `rate` of its negatives
+/// How much each row counts so that a training split that keeps only a share `rate` of its negatives
 /// (the rows on which no task has a positive label) stands for all rows: `1 / rate` for those, 1
 /// for the others. None where all are kept.
 pub fn sampling_weights(rows: usize, labels: &Labels, tasks: &[Task], rate: f64) -> Option<Vec<f32>> {

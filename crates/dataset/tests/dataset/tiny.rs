@@ -142,6 +142,8 @@ pub(crate) fn write(folder: &Path, shards: Vec<DataFrame>) {
         derived: vec![],
         labels: vec!["click".into(), "p_click".into()],
         negative_sampling_rate: 1.0,
+        sample_weight: None,
+        events: BTreeMap::new(),
         splits: BTreeMap::from([("train".to_owned(), train)]),
         dropped: BTreeMap::new(),
     };

@@ -10,7 +10,10 @@ use gatefold_history::{
     last::last,
     windows::{self, aggregate, counts},
 };
-use gatefold_schema::{Aggregate, BY_ITEM, BY_USER, EventKind, EventLogs, Level, SequenceConfig, Statistic};
+use gatefold_schema::{
+    Aggregate, BY_ITEM, BY_USER, EventKind, EventLogs, Level, Maturity, OBSERVED, SESSION, SESSION_POSITION,
+    SequenceConfig, Statistic,
+};
 use polars::prelude::*;
 
 use super::{
@@ -50,7 +53,10 @@ pub(crate) fn names(config: &EventLogs) -> Vec<String> {
     let of_sequence =
         |sequence: &SequenceConfig| std::iter::once(sequence.name.clone()).chain(sequence.gaps.clone());
     let sequences = config.sequences.iter().flat_map(of_sequence);
-    config.aggregates.iter().flat_map(of_aggregate).chain(sequences).collect()
+    let sessions = config.session_gap.map(|_| [SESSION, SESSION_POSITION].map(str::to_owned));
+    let observed = (config.labels.maturity == Maturity::Elapsed).then(|| OBSERVED.to_owned());
+    let of_requests = sessions.into_iter().flatten().chain(observed);
+    config.aggregates.iter().flat_map(of_aggregate).chain(sequences).chain(of_requests).collect()
 }
 
 impl Derived<'_> {

@@ -11,6 +11,7 @@ use gatefold_schema::{Aggregate, BY_ITEM, BY_USER, EventKind, EventLogs, Feature
 use super::{
     Logs,
     derived::{self, Made},
+    events::EventLog,
     impressions::{Impressions, Keys},
     profiles::Table,
 };
@@ -130,6 +131,27 @@ pub(super) fn plan(recipe: &Recipe, config: &EventLogs, logs: &Logs) -> Result<P
         }
         if !wanted.contains(column) {
             wanted.push(column.clone());
+        }
+    }
+    for label in &config.value_labels {
+        let (file, wanted) = match label.of {
+            EventKind::Conversions => (logs.conversions.as_ref(), &mut plan.conversions),
+            _ => (Some(&logs.clicks), &mut plan.clicks),
+        };
+        let Some(EventLog { source, .. }) = file else { continue };
+        let place = format!("[[samples.logs.label]] '{}'", label.name);
+        match source.schema.get(&label.column) {
+            None => return Err(missing_column(&source.name, &source.schema, &label.column, &place)),
+            Some(found) if found.is_primitive_numeric() || found.is_bool() => add(wanted, &label.column),
+            Some(found) => {
+                return Err(SamplesError::source(
+                    &source.name,
+                    format!(
+                        "{place}: column '{}' has type {found}; it must hold numbers or truth values",
+                        label.column
+                    ),
+                ));
+            }
         }
     }
     for sequence in config.sequences.iter().filter(|sequence| sequence.column != BY_ITEM) {

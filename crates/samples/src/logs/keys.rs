@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use gatefold_features::murmur::{hash_int, hash_text};
 use gatefold_history::{
     HistoryError, NONE,
     intern::{Interner, TextInterner},
@@ -114,6 +115,14 @@ impl Ids {
             ranks[code as usize] = rank as u32;
         }
         ranks
+    }
+
+    /// The murmur hash of the identifier: of an integer's eight little-endian bytes, of a text's UTF-8 bytes.
+    pub(crate) fn hash(&self, code: u32, seed: u32) -> u32 {
+        match self.key_type {
+            KeyType::Text => hash_text(self.texts.text(code), seed),
+            _ => hash_int(self.ints.values()[code as usize].cast_signed(), seed),
+        }
     }
 
     /// The identifier as messages show it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use gatefold_schema::{Instant, LabelConfig, Maturity, SplitConfig};
+use gatefold_schema::{Instant, LabelConfig, Maturity, SplitBy, SplitConfig};
 
 use crate::{SamplesError, prepared::SPLITS};
 
@@ -18,7 +18,8 @@ pub(crate) struct Cuts {
 
 impl Cuts {
     /// Divides requests, given by time and number of rows in the order of time, at the times that are configured
-    /// or where the rows' shares are. The logs end at `until`; a label needs `window` microseconds to be known.
+    /// or where the rows' shares are; by user alone, all times are for training. The logs end at `until`; a label
+    /// needs `window` microseconds to be known.
     ///
     /// # Errors
     /// When a split that is wanted has no row.
@@ -30,8 +31,8 @@ impl Cuts {
         until: i64,
     ) -> Result<Self, SamplesError> {
         let end = match maturity {
-            Maturity::HoldBack => until.saturating_sub(window).saturating_add(1),
-            Maturity::Keep => i64::MAX,
+            Maturity::HoldBack => first_young(until, window),
+            Maturity::Keep | Maturity::Elapsed | Maturity::Weight(_) => i64::MAX,
         };
         let requests = &requests[..requests.partition_point(|(time, _)| *time < end)];
         let rows: u64 = requests.iter().map(|(_, rows)| u64::from(*rows)).sum();
@@ -48,6 +49,7 @@ impl Cuts {
         };
         let share = |share: f64| at_row(rows - ((rows as f64 * share).round() as u64).min(rows));
         let (valid, test) = match (config.valid_from, config.test_from) {
+            _ if config.by == SplitBy::User => (end, end),
             (Some(valid), Some(test)) => (valid.micros().min(end), test.micros().min(end)),
             _ => (share(config.valid + config.test), share(config.test)),
         };
@@ -59,6 +61,7 @@ impl Cuts {
         };
         let splits = [i64::MIN..before(valid), valid..before(test).max(valid), test..end];
         let wanted = match config.valid_from {
+            _ if config.by == SplitBy::User => [true, false, false],
             Some(_) => [true, config.valid_from != config.test_from, true],
             None => [true, config.valid > 0.0, config.test > 0.0],
         };
@@ -108,9 +111,16 @@ impl Cuts {
     }
 }
 
+/// The first time whose labels can change after the logs end, at `until`.
+pub(crate) fn first_young(until: i64, window: i64) -> i64 {
+    until.saturating_sub(window).saturating_add(1)
+}
+
 /// How long after a request its labels can change, microseconds.
 pub(crate) fn label_window(config: &LabelConfig, has_conversions: bool) -> i64 {
-    config.click_window.micros() + if has_conversions { config.conversion_window.micros() } else { 0 }
+    let conversion = if has_conversions { config.conversion_window.micros() } else { 0 };
+    let view = config.view_window.map_or(0, gatefold_schema::Span::micros);
+    (config.click_window.micros() + conversion).max(view)
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ mod adult;
 mod census;
 mod derived;
 mod logs;
+mod outcomes;
+mod sampling;
 mod synthetic;
 
 use std::collections::{BTreeMap, BTreeSet};

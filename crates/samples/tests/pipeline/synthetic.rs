@@ -24,22 +24,22 @@ fn auc(scores: &[f32], labels: &[f32]) -> Option<f64> {
         .then(|| (sum - positives * (positives + 1.0) / 2.0) / (positives * negatives))
 }
 
-fn write_logs(folder: &Path, correlation: f64, seed: u64) -> SynthReport {
+pub(crate) fn write_logs(folder: &Path, correlation: f64, seed: u64) -> SynthReport {
     let config = SynthConfig { correlation, ..SynthConfig::new(20_000, seed) };
     synth::write(folder, &config, false, &auc, &mut Silent).unwrap()
 }
 
-fn load(path: &Path) -> DataFrame {
+pub(crate) fn load(path: &Path) -> DataFrame {
     let mut frame = ParquetReader::new(File::open(path).unwrap()).finish().unwrap();
     frame.rechunk_mut();
     frame
 }
 
-fn ints(frame: &DataFrame, name: &str) -> Vec<i64> {
+pub(crate) fn ints(frame: &DataFrame, name: &str) -> Vec<i64> {
     frame.column(name).unwrap().i64().unwrap().iter().map(Option::unwrap).collect()
 }
 
-fn floats(frame: &DataFrame, name: &str) -> Vec<f64> {
+pub(crate) fn floats(frame: &DataFrame, name: &str) -> Vec<f64> {
     frame
         .column(name)
         .unwrap()
@@ -53,7 +53,7 @@ fn floats(frame: &DataFrame, name: &str) -> Vec<f64> {
 }
 
 /// The recipe for these logs, with the true clicks as another audit column.
-fn recipe() -> Recipe {
+pub(crate) fn recipe() -> Recipe {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../training/recipes/synthetic.toml");
     let mut recipe = Recipe::parse(&std::fs::read_to_string(path).unwrap(), path).unwrap();
     let config = recipe.samples.logs.as_mut().unwrap();

@@ -1,19 +1,24 @@
 //! How samples are built: `[samples]`.
 
 mod derived;
+mod labels;
 mod logs;
+mod sampling;
+mod split;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    span::{Instant, Span},
-    strict::ConfigError,
-};
+use crate::strict::ConfigError;
 
-pub use derived::{Aggregate, BY_ITEM, BY_USER, EventKind, SequenceConfig, Statistic};
+pub use derived::{
+    Aggregate, BY_ITEM, BY_USER, EventKind, OBSERVED, SESSION, SESSION_POSITION, SequenceConfig, Statistic,
+};
+pub use labels::{CLICK_LABEL, CONVERSION_LABEL, VIEW_LABEL, ValueLabel};
 pub use logs::{
     ClickKey, ConversionPolicy, EventLogs, Files, LabelConfig, Log, Maturity, Profiles, TimeUnit,
 };
+pub use sampling::{Correction, SamplingConfig, WEIGHT_COLUMN};
+pub use split::{SplitBy, SplitConfig};
 
 /// How samples are built from a source: `logs`, `adult` or `census`, one of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,64 +110,15 @@ impl SamplesConfig {
             logs.check()?;
         }
         self.split.check()?;
+        if self.split.by != SplitBy::Time && self.logs.is_none() {
+            return Err(ConfigError::new(
+                "[samples.split]: by = \"user\" and \"both\" need event logs; leave by out".into(),
+            ));
+        }
         if self.rows_per_shard == 0 {
             return Err(ConfigError::new("[samples]: rows_per_shard must be at least 1".into()));
         }
         Ok(())
-    }
-}
-
-/// How rows are divided: by shares, or at given times.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SplitConfig {
-    /// Share of the rows (the latest before the test rows, or by hash where there is no time)
-    /// used for validation. Not read where `valid_from` is given.
-    #[serde(default = "default_share")]
-    pub valid: f64,
-    /// Share of the latest rows, or by hash, used for the test; ignored where the source has a test
-    /// file. Not read where `test_from` is given.
-    #[serde(default = "default_share")]
-    pub test: f64,
-    /// Requests at this time and later are for validation (and those from `test_from` for the test).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub valid_from: Option<Instant>,
-    /// Requests at this time and later are for the test.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub test_from: Option<Instant>,
-    /// Requests less long than this before the next split begins are left out, so that no label of
-    /// the earlier split looks into the later one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gap: Option<Span>,
-}
-
-fn default_share() -> f64 {
-    0.1
-}
-
-impl Default for SplitConfig {
-    fn default() -> Self {
-        Self { valid: 0.1, test: 0.1, valid_from: None, test_from: None, gap: None }
-    }
-}
-
-impl SplitConfig {
-    fn check(&self) -> Result<(), ConfigError> {
-        let fail = |text: String| Err(ConfigError::new(format!("[samples.split]: {text}")));
-        let shares = [("valid", self.valid), ("test", self.test), ("valid + test", self.valid + self.test)];
-        if let Some((name, value)) = shares.into_iter().find(|(_, share)| !(0.0..1.0).contains(share)) {
-            return fail(format!("{name} must be at least 0 and below 1, found {value}"));
-        }
-        match (self.valid_from, self.test_from) {
-            (Some(valid), Some(test)) if valid > test => fail(format!(
-                "valid_from ({valid}) is later than test_from ({test}); validation comes before the test"
-            )),
-            (Some(_), Some(_)) | (None, None) => Ok(()),
-            _ => fail(
-                "give both valid_from and test_from, or neither; a split may be empty if they are equal"
-                    .into(),
-            ),
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::logs::EventLogs;
+use super::logs::{EventLogs, Maturity};
 use crate::{span::Span, strict::ConfigError};
 
 /// A log whose rows are events.
@@ -114,6 +114,14 @@ fn item() -> String {
     "item".into()
 }
 
+/// The column with the number of the user's session, from 0: see [`EventLogs::session_gap`].
+pub const SESSION: &str = "session";
+/// The column with the number of the user's requests in the session before this one.
+pub const SESSION_POSITION: &str = "session_position";
+
+/// The column with the seconds for which outcomes could be observed: see [`Maturity::Elapsed`].
+pub const OBSERVED: &str = "observed";
+
 /// The word in `by` for the user.
 pub const BY_USER: &str = "user";
 /// The word in `by` and `column` for the item.
@@ -135,6 +143,14 @@ pub(super) fn check_derived(logs: &EventLogs) -> Result<(), ConfigError> {
             "{place}: another column is called '{name}' already; give each its own name"
         )))
     };
+    if logs.session_gap.is_some() {
+        for name in [SESSION, SESSION_POSITION] {
+            once("[samples.logs] session_gap", name)?;
+        }
+    }
+    if logs.labels.maturity == Maturity::Elapsed {
+        once("[samples.logs] labels.maturity", OBSERVED)?;
+    }
     for aggregate in &logs.aggregates {
         let place = format!("[[samples.logs.aggregate]] '{}'", aggregate.name);
         aggregate.check(&place, logs)?;

@@ -8,7 +8,11 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::derived::{Aggregate, SequenceConfig, check_derived};
+use super::{
+    derived::{Aggregate, SequenceConfig, check_derived},
+    labels::{ValueLabel, check_labels},
+    sampling::SamplingConfig,
+};
 use crate::{span::Span, strict::ConfigError};
 
 /// Impressions, clicks and conversions, profiles of users and items, and what is made of them.
@@ -40,6 +44,17 @@ pub struct EventLogs {
     /// Which outcomes count.
     #[serde(default)]
     pub labels: LabelConfig,
+    /// Labels made of a column of clicks or conversions.
+    #[serde(rename = "label", default, skip_serializing_if = "Vec::is_empty")]
+    pub value_labels: Vec<ValueLabel>,
+    /// A pause of a user that is longer than this begins a new session. Makes the columns `session`
+    /// (its number among the user's, from 0) and `session_position` (how many requests of the user
+    /// the session had before this one).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_gap: Option<Span>,
+    /// Which rows of the training split are kept; all unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<SamplingConfig>,
     /// Columns made of the events before each request.
     #[serde(rename = "aggregate", default, skip_serializing_if = "Vec::is_empty")]
     pub aggregates: Vec<Aggregate>,
@@ -51,6 +66,11 @@ pub struct EventLogs {
 impl EventLogs {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         check_derived(self)?;
+        self.labels.check()?;
+        check_labels(self)?;
+        if let Some(sampling) = &self.sampling {
+            sampling.check()?;
+        }
         match (&self.audit, self.audit_columns.first()) {
             (None, Some(column)) => Err(ConfigError::new(format!(
                 "[samples.logs]: audit_columns names '{column}', but there is no audit file; add audit = \"…\""
@@ -237,6 +257,11 @@ pub struct LabelConfig {
     pub conversion_window: Span,
     /// Which click a conversion counts for.
     pub conversion: ConversionPolicy,
+    /// A conversion that follows no click within its window counts for the user's last impression
+    /// of the item, at most this long after it: in the label `view_conversion`, which is made where
+    /// this is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub view_window: Option<Span>,
     /// What happens to impressions whose windows had not ended when the logs end.
     pub maturity: Maturity,
 }
@@ -248,7 +273,20 @@ impl Default for LabelConfig {
             click_window: Span::days(1),
             conversion_window: Span::days(7),
             conversion: ConversionPolicy::default(),
+            view_window: None,
             maturity: Maturity::default(),
+        }
+    }
+}
+
+impl LabelConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        match self.maturity {
+            Maturity::Weight(weight) if !(weight > 0.0 && weight < 1.0) => Err(ConfigError::new(format!(
+                "[samples.logs]: labels.maturity: weight must be above 0 and below 1, found {weight}; use \"keep\" for 1 \
+                 and \"hold-back\" for 0"
+            ))),
+            _ => Ok(()),
         }
     }
 }
@@ -277,15 +315,26 @@ pub enum ConversionPolicy {
     EveryClick,
 }
 
-/// What happens to impressions that are younger, at the end of the logs, than their windows are long.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What happens to impressions that are younger, at the end of the logs, than their windows are long:
+/// outcomes of theirs may still come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Maturity {
-    /// They are kept; their outcomes may be missing. Their number stands in the manifest.
+    /// They are kept; their outcomes may be missing.
     #[default]
     Keep,
-    /// They are left out.
+    /// They are left out: training waits for the windows to end.
     HoldBack,
+    /// They are kept, and the column `observed` says of each row for how many seconds its outcomes
+    /// could be observed: from the request to the end of the logs, at most the length of the windows.
+    /// A model that has it as a context feature learns how outcomes come in over time (after
+    /// O. Chapelle, "Modeling delayed feedback in display advertising", KDD 2014, where the elapsed
+    /// time bounds the delay). Validation and test have the whole length, and so must every
+    /// request that is served: what is asked for is what comes in the end.
+    Elapsed,
+    /// They are kept and count less, `maturity = { weight = 0.3 }`: by the column `weight`, which
+    /// `[train] sample_weight = "weight"` names. Above 0 and below 1.
+    Weight(f64),
 }
 
 /// Reads a table, or file names that stand for a table with defaults.

@@ -53,6 +53,7 @@ last = 20
 #[test]
 fn what_cannot_be_meant_is_refused() {
     let aggregate = |text: &str| format!("[[logs.aggregate]]\nname = \"a\"\n{text}");
+    let label = |text: &str| format!("[[logs.label]]\n{text}\ncolumn = \"dwell\"");
     let all = r#"of = "clicks"
 by = ["item"]
 windows = ["1h"]
@@ -89,6 +90,19 @@ windows = ["1h"]
         ("[split]\nvalid = 0.9\ntest = 0.2".into(), "valid + test must be at least 0 and below 1"),
         ("[split]\nvalid_from = \"2024-03-13\"".into(), "give both valid_from and test_from"),
         ("[split]\nvalid_from = \"2024-03-13\"\ntest_from = \"2024-03-12\"".into(), "comes before the test"),
+        ("[split]\nby = \"users\"".into(), "unknown variant `users`"),
+        ("[split]\nby = \"both\"".into(), "by = \"both\" needs users"),
+        ("[split]\nby = \"both\"\nusers = 1".into(), "users must be above 0 and below 1, found 1"),
+        ("[split]\nusers = 0.1".into(), "read with by = \"both\" alone"),
+        ("[split]\nby = \"user\"\ngap = \"1d\"".into(), "by = \"user\" reads no times"),
+        ("[logs.sampling]\nnegative = 0.1".into(), "unknown field `negative`"),
+        ("[logs.sampling]\nnegatives = 0".into(), "above 0 and at most 1, found 0"),
+        ("[logs.sampling]\ncorrect = \"both\"".into(), "unknown variant `both`, expected `rate` or `weight`"),
+        ("[logs.sampling]\nper_user = 0".into(), "per_user must be at least 1"),
+        ("labels = { maturity = { weight = 1.0 } }".into(), "use \"keep\" for 1"),
+        (label("name = \"click\"\nof = \"clicks\""), "another label or audit column of this name"),
+        (label("name = \"a\"\nof = \"impressions\""), "nothing that came of one"),
+        (label("name = \"a\"\nof = \"clicks\"\nat_least = nan"), "at_least must be a finite number"),
         ("[adult]\ntrain = \"a\"\ntest = \"b\"".into(), "more than one source"),
     ] {
         let error = parsed(&more).unwrap_err().to_string();
@@ -96,4 +110,43 @@ windows = ["1h"]
     }
     let error = from_toml::<SamplesConfig>("examples = 3", "samples.toml").unwrap().check().unwrap_err();
     assert!(error.to_string().contains("no source is given"), "{error}");
+}
+
+#[test]
+fn sampling_and_labels_are_read() {
+    let config = parsed(
+        r#"
+labels = { view_window = "1d", maturity = { weight = 0.25 } }
+session_gap = "30m"
+[logs.sampling]
+negatives = 0.1
+correct = "weight"
+whole_requests = true
+per_user = 500
+[[logs.label]]
+name = "long_click"
+of = "clicks"
+column = "dwell"
+at_least = 30
+[split]
+by = "both"
+users = 0.2
+"#,
+    )
+    .unwrap();
+    let logs = config.logs.as_ref().unwrap();
+    assert_eq!(logs.labels.maturity, Maturity::Weight(0.25));
+    let expected = SamplingConfig {
+        negatives: 0.1,
+        correct: Correction::Weight,
+        whole_requests: true,
+        per_user: Some(500),
+        seed: 0,
+    };
+    assert_eq!(logs.sampling, Some(expected));
+    assert_eq!(logs.value_labels[0].at_least, Some(30.0));
+    assert_eq!((config.split.by, config.split.users), (SplitBy::Both, Some(0.2)));
+    let text = toml::to_string(&config).unwrap();
+    assert_eq!(from_toml::<SamplesConfig>(&text, "again").unwrap(), config);
+    assert!(parsed("labels = { maturity = \"hold-back\" }").is_ok());
 }

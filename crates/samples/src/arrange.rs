@@ -1,0 +1,114 @@
+//! Samples in another order, or fewer of them: splits that are not stretches of time, sampled rows.
+//!
+//! No value is copied: each row only takes its place in the dictionaries along.
+
+use std::sync::Arc;
+
+use polars::prelude::*;
+
+use crate::{
+    SamplesError,
+    prepared::{Label, Prepared},
+    values::{Events, Listed, Place, Values},
+};
+
+impl Prepared {
+    /// The samples of these requests, by split and in this order; of all others nothing is left.
+    pub(crate) fn of_requests(self, splits: &[(&'static str, Vec<u32>)]) -> Result<Self, SamplesError> {
+        self.arranged(splits, |_| true)
+    }
+
+    /// The rows that are kept, and the requests that have some.
+    pub(crate) fn only(self, kept: &[bool]) -> Result<Self, SamplesError> {
+        let requests = |range: &std::ops::Range<usize>| (range.start as u32..range.end as u32).collect();
+        let splits: Vec<(&'static str, Vec<u32>)> =
+            self.splits.iter().map(|(name, range)| (*name, requests(range))).collect();
+        self.arranged(&splits, |row| kept[row as usize])
+    }
+
+    fn arranged(
+        self,
+        splits: &[(&'static str, Vec<u32>)],
+        is_kept: impl Fn(u32) -> bool,
+    ) -> Result<Self, SamplesError> {
+        let (mut rows, mut requests) = (Vec::new(), Vec::new());
+        let (mut starts, mut ranges) = (vec![0], Vec::new());
+        for (name, of_split) in splits {
+            let first = requests.len();
+            for &request in of_split {
+                let before = rows.len();
+                let own = self.starts[request as usize]..self.starts[request as usize + 1];
+                rows.extend(own.filter(|row| is_kept(*row)));
+                if rows.len() > before {
+                    requests.push(request);
+                    starts.push(rows.len() as u32);
+                }
+            }
+            ranges.push((*name, first..requests.len()));
+        }
+        let request_ids =
+            self.request_ids.map(|ids| ids.take(&IdxCa::from_slice(PlSmallStr::EMPTY, &requests)));
+        let mut order = Order { rows: Arc::new(rows), requests: Arc::new(requests), gathered: Vec::new() };
+        Ok(Self {
+            starts,
+            request_ids: request_ids.transpose().map_err(SamplesError::step("choosing requests"))?,
+            times: self.times.map(|times| gather(&times, &order.requests)),
+            values: self.values.into_iter().map(|values| values.map(|values| order.values(values))).collect(),
+            labels: self
+                .labels
+                .into_iter()
+                .map(|label| Label { values: gather(&label.values, &order.rows), name: label.name })
+                .collect(),
+            splits: ranges,
+            dropped: self.dropped,
+            events: self.events,
+            kept: self.kept.map(|kept| gather(&kept, &order.rows)),
+            negative_sampling_rate: self.negative_sampling_rate,
+        })
+    }
+}
+
+/// The old places of rows and requests in their new order.
+struct Order {
+    rows: Arc<Vec<u32>>,
+    requests: Arc<Vec<u32>>,
+    /// What was gathered, by what it was gathered from: features that share places go on sharing them.
+    gathered: Vec<(Arc<Vec<u32>>, Arc<Vec<u32>>)>,
+}
+
+impl Order {
+    fn values(&mut self, values: Values) -> Values {
+        match values {
+            Values::Scalars { dictionary, place } => Values::Scalars {
+                dictionary,
+                place: match place {
+                    Place::Row => Place::OfRow(self.rows.clone()),
+                    Place::Request => Place::OfRequest(self.requests.clone()),
+                    Place::OfRow(place) => Place::OfRow(self.shared(place, &self.rows.clone())),
+                    Place::OfRequest(place) => Place::OfRequest(self.shared(place, &self.requests.clone())),
+                },
+            },
+            Values::Events(Events { order, tails, listed }) => Values::Events(Events {
+                order,
+                tails: Arc::new(gather(&tails, &self.requests)),
+                listed: match listed {
+                    Listed::Gap(times) => Listed::Gap(Arc::new(gather(&times, &self.requests))),
+                    of_event @ Listed::Value { .. } => of_event,
+                },
+            }),
+        }
+    }
+
+    fn shared(&mut self, places: Arc<Vec<u32>>, order: &[u32]) -> Arc<Vec<u32>> {
+        if let Some((_, known)) = self.gathered.iter().find(|(from, _)| Arc::ptr_eq(from, &places)) {
+            return known.clone();
+        }
+        let new = Arc::new(gather(&places, order));
+        self.gathered.push((places, new.clone()));
+        new
+    }
+}
+
+fn gather<T: Copy>(values: &[T], places: &[u32]) -> Vec<T> {
+    places.iter().map(|place| values[*place as usize]).collect()
+}
