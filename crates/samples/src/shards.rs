@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use gatefold_schema::{Recipe, ShardInfo, SplitInfo, manifest::SHARD_FINGERPRINT};
+use gatefold_schema::{Recipe, ShardInfo, SplitInfo, WEIGHT_COLUMN, manifest::SHARD_FINGERPRINT};
 use polars::prelude::*;
 
 use crate::{
@@ -45,7 +45,7 @@ impl<'a> Writer<'a> {
             let times = &times[requests.clone()];
             (info.time_min, info.time_max) = (times.first().copied(), times.last().copied());
         }
-        for label in &prepared.labels {
+        for label in prepared.labels.iter().filter(|label| label.name != WEIGHT_COLUMN) {
             let values = &label.values[rows.clone()];
             if values.iter().all(|value| *value == 0.0 || *value == 1.0) {
                 let positives = values.iter().filter(|value| **value == 1.0).count();

@@ -41,14 +41,7 @@ impl TrainingData {
     pub fn load(recipe: &Recipe, samples: &SampleSet) -> Result<Self, TrainError> {
         let encoders = encoders_for(recipe, samples.encoders.clone());
         check_features_match(recipe, &encoders)?;
-        if let Some(column) = &samples.manifest.sample_weight
-            && recipe.train.sample_weight.as_ref() != Some(column)
-        {
-            return Err(TrainError::Recipe(ConfigError::new(format!(
-                "[train]: the rows of the samples count by their column '{column}', which the losses would not see; add \
-                 sample_weight = \"{column}\""
-            ))));
-        }
+        check_weights(recipe, samples.manifest.sample_weight.as_deref())?;
         Ok(Self {
             encoders,
             train: keep_if_small(samples.shards("train")?)?,
@@ -120,6 +113,19 @@ fn encoders_for(recipe: &Recipe, mut encoders: EncoderSet) -> EncoderSet {
     encoders
 }
 
+/// Weights that samples were made with must come into the losses.
+fn check_weights(recipe: &Recipe, column: Option<&str>) -> Result<(), TrainError> {
+    match column {
+        Some(column) if recipe.train.sample_weight.as_deref() != Some(column) => {
+            Err(TrainError::Recipe(ConfigError::new(format!(
+                "[train]: the rows of the samples count by their column '{column}', which the losses would not see; \
+                 add sample_weight = \"{column}\""
+            ))))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Codes in the shards mean what the encoders of the sample set say, so the recipe must declare
 /// the same features in the same order.
 fn check_features_match(recipe: &Recipe, encoders: &EncoderSet) -> Result<(), TrainError> {
@@ -156,4 +162,36 @@ fn check_features_match(recipe: &Recipe, encoders: &EncoderSet) -> Result<(), Tr
         return mismatch("the samples have the recipe's features in another order".into());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_of_samples_must_come_into_the_losses() {
+        let text = r#"
+            name = "a"
+            [samples.census]
+            file = "c"
+            [[feature]]
+            name = "x"
+            side = "item"
+            kind = "numeric"
+            type = "float"
+            encoder = { kind = "none" }
+            [[task]]
+            name = "t"
+            label = "y"
+            [model]
+            kind = "shared-bottom"
+            [train]
+        "#;
+        let recipe = |more: &str| Recipe::parse(&format!("{text}\n{more}"), "a.toml").unwrap();
+        let weighted = recipe("sample_weight = \"weight\"");
+        assert!(check_weights(&weighted, Some("weight")).is_ok() && check_weights(&weighted, None).is_ok());
+        let error = check_weights(&recipe(""), Some("weight")).unwrap_err();
+        let TrainError::Recipe(reason) = error else { panic!("{error}") };
+        assert!(reason.to_string().ends_with("add sample_weight = \"weight\""), "{reason}");
+    }
 }

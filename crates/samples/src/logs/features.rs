@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use gatefold_schema::{Aggregate, BY_ITEM, BY_USER, EventKind, EventLogs, Feature, Level, Recipe, Side};
+use gatefold_schema::{
+    Aggregate, BY_ITEM, BY_USER, EventKind, EventLogs, Feature, Level, Maturity, OBSERVED, Recipe, Side,
+};
 
 use super::{
     Logs,
@@ -132,6 +134,12 @@ pub(super) fn plan(recipe: &Recipe, config: &EventLogs, logs: &Logs) -> Result<P
         if !wanted.contains(column) {
             wanted.push(column.clone());
         }
+    }
+    if config.labels.maturity == Maturity::Elapsed && !plan.derived.contains(OBSERVED) {
+        return Err(SamplesError::config(format!(
+            "[samples.logs]: labels.maturity = \"elapsed\" makes the column '{OBSERVED}', which no feature reads; add one \
+             with side = \"context\", or choose keep or hold-back"
+        )));
     }
     for label in &config.value_labels {
         let (file, wanted) = match label.of {

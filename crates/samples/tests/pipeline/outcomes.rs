@@ -195,15 +195,20 @@ fn sessions_are_counted_by_what_came_before() {
 
 #[test]
 fn how_long_outcomes_could_be_observed() {
-    let (found, _) = samples(&plain_logs(), |_, recipe| {
+    let prepare = |recipe: &mut Recipe| {
         let labels = &mut recipe.samples.logs.as_mut().unwrap().labels;
         (labels.click_window, labels.conversion_window) =
             (Span::parse("1h").unwrap(), Span::parse("5h").unwrap());
         labels.maturity = Maturity::Elapsed;
+    };
+    let (found, _) = samples(&plain_logs(), |_, recipe| {
+        prepare(recipe);
         recipe.features.push(context_feature("observed"));
     })
     .unwrap();
     // Six requests are for training. The last event is the impression of hour 9, the windows are six hours long.
     let hours = [6, 6, 6, 6, 5, 4, 6, 6, 6, 6];
     assert_eq!(ints(&found, "observed"), hours.map(|hours| hours * 3600));
+    let error = samples(&plain_logs(), |_, recipe| prepare(recipe)).unwrap_err().to_string();
+    assert!(error.contains("makes the column 'observed', which no feature reads"), "{error}");
 }
