@@ -128,10 +128,15 @@ pub(crate) fn prepare(
     let places = IdxCa::from_slice(PlSmallStr::EMPTY, &impressions.request);
     let request_ids =
         keys.requests.values("").take(&places).map_err(SamplesError::step("numbering requests"))?;
+    let mut events = outcomes.events;
     let sampling = config.sampling.as_ref();
     let sampling = sampling.map(|config| Sampling { config, keys: &keys, impressions: &impressions });
     let young = split::first_young(until, window);
     let young = impressions.request_time.partition_point(|time| *time < young);
+    if config.labels.maturity != Maturity::HoldBack {
+        let rows = impressions.rows() - impressions.starts[young] as usize;
+        events.insert("impressions whose windows had not ended".to_owned(), rows as u64);
+    }
     let thinned = sampling::thin(
         sampling.as_ref(),
         &train,
@@ -149,7 +154,7 @@ pub(crate) fn prepare(
         values,
         labels,
         dropped,
-        events: outcomes.events,
+        events,
         kept: thinned.kept,
         negative_sampling_rate: thinned.negative_sampling_rate,
     };

@@ -56,7 +56,8 @@ pub struct SampleManifest {
     pub splits: BTreeMap<String, SplitInfo>,
     /// Rows dropped and why, such as `duplicate impressions`.
     pub dropped: BTreeMap<String, u64>,
-    /// What became of the events, such as `conversions without a click`.
+    /// What became of the events, such as `conversions without a click`, and how many impressions could
+    /// still lead to some.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub events: BTreeMap<String, u64>,
 }

@@ -180,3 +180,25 @@ fn each(
         _ => run(column.i64()?.iter().map(|value| value.map(i64::cast_unsigned)), codes, &mut of_int),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The hash of one identifier, whatever its code.
+    fn hash(column: Column, seed: u32) -> u32 {
+        let mut ids = Ids::new(KeyType::of(column.dtype()).unwrap());
+        let mut codes = Vec::new();
+        ids.intern(&column, &mut codes).unwrap();
+        ids.hash(codes[codes.len() - 1], seed)
+    }
+
+    #[test]
+    fn identifiers_are_hashed_by_their_value() {
+        // Values that stand in the literature.
+        assert_eq!(hash(Column::new("id".into(), ["other", "foo"]), 0) as i32, -156_908_512);
+        assert_eq!(hash(Column::new("id".into(), ["foo"]), 42) as i32, -1_322_301_282);
+        assert_eq!(hash(Column::new("id".into(), [7i64, -1, 34]), 0), 2_017_239_379);
+        assert_eq!(hash(Column::new("id".into(), [34u64]), 0), 2_017_239_379);
+    }
+}

@@ -227,12 +227,14 @@ fn the_young_count_less() {
         .map(|log| ints(&load(&home.path().join(format!("logs/{log}.parquet"))), "time"));
     let last = times.into_iter().flatten().filter(|time| *time < end).max().unwrap();
     // Click and conversion together can take three days.
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut young) = (BTreeSet::new(), 0);
     for row in ["train", "valid", "test"].iter().flat_map(|split| built.rows(split)) {
         let is_young = row.time > (last - 3 * 86_400_000) * 1000;
         assert_eq!(row.weight, Some(if is_young { 0.5 } else { 1.0 }), "{row:?}");
         seen.insert(is_young);
+        young += u64::from(is_young);
     }
+    assert_eq!(built.manifest.events["impressions whose windows had not ended"], young);
     assert_eq!(seen.len(), 2);
     assert_eq!(built.manifest.sample_weight.as_deref(), Some("weight"));
 }

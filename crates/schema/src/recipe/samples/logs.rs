@@ -320,7 +320,7 @@ pub enum ConversionPolicy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Maturity {
-    /// They are kept; their outcomes may be missing.
+    /// They are kept; their outcomes may be missing. Their number stands in the manifest.
     #[default]
     Keep,
     /// They are left out: training waits for the windows to end.
