@@ -7,6 +7,7 @@ mod load;
 mod parity;
 mod request_log;
 mod resilience;
+mod store;
 mod threads;
 mod triton;
 mod tune;

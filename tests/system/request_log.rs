@@ -1,5 +1,6 @@
 //! The request log of a real server, read by another Parquet implementation than wrote it: its values
-//! are those of the rows that were sent, its scores those of the replies.
+//! are those of the rows that were sent, its scores those of the replies, and as a source of samples it agrees
+//! with the logs.
 
 use std::fs::File;
 use std::path::Path;
@@ -61,4 +62,22 @@ fn logged_requests_are_read_back_with_equal_values() {
         }
     }
     assert_eq!(first, logged.height());
+
+    // Samples that take these rows as they were served are those that the logs give: no feature is skewed.
+    let recipe = std::fs::read_to_string(World::recipe()).expect("the recipe of the world");
+    let served = format!("served = \"{}/esmm/*.parquet\"\nlabels = ", log.display());
+    let recipe_path = folder.path().join("served.toml");
+    std::fs::write(&recipe_path, recipe.replacen("\nlabels = ", &format!("\n{served}"), 1))
+        .expect("a recipe");
+    let (recipe_path, out) = (recipe_path.to_str().expect("UTF-8"), folder.path().join("samples"));
+    let out = out.to_str().expect("UTF-8");
+    let built =
+        run_json(&["samples", "build", "--recipe", recipe_path, "--logs", &world.path("logs"), "--out", out]);
+    let skew = &built["skew"];
+    assert_eq!(skew["served"].as_u64(), Some(first as u64));
+    let features = skew["features"].as_object().expect("features by name");
+    assert_eq!(features.len(), bundle.encoder().set().sent().count());
+    for (name, feature) in features {
+        assert!(feature["compared"].as_u64() >= Some(3) && feature["differing"] == 0, "{name}: {feature}");
+    }
 }

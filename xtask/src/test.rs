@@ -25,8 +25,12 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
     if venv::is_possible() {
         let requirements = workspace.root.join("tests/python/requirements.txt");
         tests.env("TRITONCLIENT_PYTHON", venv::make("tritonclient", &requirements)?);
+        let requirements = workspace.root.join("tests/store/requirements.txt");
+        tests.env("STORE_PYTHON", venv::make("store", &requirements)?);
     } else {
-        eprintln!("==> tests/python is left out: python3 with its venv module is not installed");
+        eprintln!(
+            "==> tests/python and tests/store are left out: python3 with its venv module is not installed"
+        );
     }
     if let Some(python) = venv::interpreter("deploy")? {
         tests.env("DEPLOY_PYTHON", python);

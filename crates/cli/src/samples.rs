@@ -4,7 +4,8 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
-use gatefold_samples::{BuildOptions, build};
+use gatefold_samples::{BuildOptions, Skew, build};
+use gatefold_schema::OnBadRow;
 use serde_json::json;
 
 use crate::{
@@ -52,6 +53,9 @@ struct BuildArgs {
     /// recipe must declare the same features.
     #[arg(long, value_name = "DIR")]
     encoders_from: Option<PathBuf>,
+    /// What becomes of rows that cannot be used: drop, fail or quarantine. Overrides `on_bad_row` of the recipe.
+    #[arg(long, value_name = "WHAT")]
+    on_bad_row: Option<OnBadRow>,
     /// Replace samples that an earlier run wrote there.
     #[arg(long)]
     overwrite: bool,
@@ -65,16 +69,19 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
     let started = Instant::now();
     let recipe = bundles::read_recipe(&args.recipe)?;
     let encoders = args.encoders_from.as_deref().map(bundles::read_encoders).transpose()?;
-    let options = BuildOptions { raw: args.raw, overwrite: args.overwrite, encoders };
+    let options =
+        BuildOptions { raw: args.raw, overwrite: args.overwrite, encoders, on_bad_row: args.on_bad_row };
     let manifest = build(&recipe, &args.logs, &args.out, &options, &mut console.steps())
         .with_context(|| format!("cannot build samples into {}", args.out.display()))?;
     let seconds = started.elapsed().as_secs_f64();
+    let skew = Skew::read(&args.out)?;
     if args.json {
         return console.print_json(&json!({
             "samples": args.out,
             "fingerprint": manifest.fingerprint,
             "splits": manifest.splits,
             "dropped": manifest.dropped,
+            "skew": skew,
             "seconds": seconds,
         }));
     }
@@ -91,5 +98,41 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
     let dropped: Vec<String> =
         manifest.dropped.iter().map(|(reason, rows)| format!("{reason}: {rows}")).collect();
     let dropped = if dropped.is_empty() { "none".to_owned() } else { dropped.join(", ") };
-    console.print(&format!("{table}\nrows left out: {dropped}\n{seconds:.1} s\n{}", args.out.display()))
+    let skew = skew.map_or_else(String::new, |skew| format!("{}\n", skew_text(&skew)));
+    console.print(&format!("{table}\nrows left out: {dropped}\n{skew}{seconds:.1} s\n{}", args.out.display()))
+}
+
+/// The features that were served otherwise than the logs say, and a line about all.
+fn skew_text(skew: &Skew) -> String {
+    let differing: Vec<_> = skew.features.iter().filter(|(_, feature)| feature.differing > 0).collect();
+    let line = format!(
+        "features as served for {} of {} impressions; {} of {} features differ from what the logs give (skew.json)",
+        skew.served,
+        skew.impressions,
+        differing.len(),
+        skew.features.len()
+    );
+    if differing.is_empty() {
+        return line;
+    }
+    let header = ["feature", "compared", "differ", "largest difference", "such as"];
+    let mut rows = table(header.map(str::to_owned).to_vec());
+    for (name, feature) in differing {
+        let largest = feature.largest_difference.map_or_else(String::new, |largest| largest.to_string());
+        let example = feature.examples.first().map_or_else(String::new, |example| {
+            let item = example.item.as_ref().map_or_else(String::new, |item| format!(", item {item}"));
+            format!(
+                "request {}{item}: {} served, {} computed",
+                example.request, example.served, example.computed
+            )
+        });
+        rows.add_row([
+            name.clone(),
+            feature.compared.to_string(),
+            feature.differing.to_string(),
+            largest,
+            example,
+        ]);
+    }
+    format!("{rows}\n{line}")
 }

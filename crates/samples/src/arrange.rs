@@ -62,6 +62,7 @@ impl Prepared {
             splits: ranges,
             dropped: self.dropped,
             events: self.events,
+            skew: self.skew,
             kept: self.kept.map(|kept| gather(&kept, &order.rows)),
             negative_sampling_rate: self.negative_sampling_rate,
         })

@@ -16,10 +16,11 @@ use crate::{
     prepared::{Prepared, SPLITS},
     raw::RawRows,
     shards::Writer,
+    skew::SKEW_FILE,
 };
 use gatefold_features::Encoder;
 use gatefold_schema::{
-    EncoderSet, Feature, JsonRequest, Loss, Recipe, SampleManifest, SampleSource,
+    EncoderSet, Feature, JsonRequest, Loss, OnBadRow, Recipe, SampleManifest, SampleSource,
     manifest::{SAMPLES_FORMAT, target_file},
 };
 
@@ -33,6 +34,8 @@ pub struct BuildOptions {
     /// Encoders to use as they are: nothing is fitted, and the target encodings of training rows are those
     /// of all rows. They should come from other, earlier data than the training split.
     pub encoders: Option<EncoderSet>,
+    /// What becomes of rows that cannot be used; `None` leaves it to the recipe.
+    pub on_bad_row: Option<OnBadRow>,
 }
 
 /// Builds the sample set of `recipe` from the files in `logs` into the folder `out`.
@@ -53,7 +56,11 @@ pub fn build(
     let reused = options.encoders.clone().map(|encoders| encoders.reuse(&recipe.features)).transpose()?;
     let folder = StagedFolder::new(out, "manifest.json", options.overwrite)?;
     let mut prepared = match recipe.samples.source()? {
-        SampleSource::Logs(config) => logs::prepare(recipe, config, logs, progress)?,
+        SampleSource::Logs(config) => {
+            let policy = options.on_bad_row.unwrap_or(config.on_bad_row);
+            let bad_rows = logs::BadRows { policy, quarantine: folder.path("quarantine") };
+            logs::prepare(recipe, config, logs, &bad_rows, progress)?
+        }
         SampleSource::Adult(files) => {
             adult::prepare(recipe, &logs.join(&files.train), &logs.join(&files.test), progress)?
         }
@@ -87,6 +94,9 @@ pub fn build(
     write_encoders(&folder, set)?;
     let examples = examples(recipe, &prepared, set)?;
     write_json(&folder, "examples.json", &examples)?;
+    if let Some(skew) = &prepared.skew {
+        write_json(&folder, SKEW_FILE, skew)?;
+    }
     let manifest = SampleManifest {
         format: SAMPLES_FORMAT,
         name: recipe.name.clone(),

@@ -59,6 +59,18 @@ pub enum SamplesError {
         #[source]
         source: PolarsError,
     },
+    /// Files of a store that cannot be reached.
+    #[error(
+        "cannot read {path} ({source}); check the name, AWS_ENDPOINT_URL, AWS_REGION and the keys in the environment",
+        path = path.display()
+    )]
+    Store {
+        /// The files.
+        path: PathBuf,
+        /// The reader's reason.
+        #[source]
+        source: PolarsError,
+    },
     /// Files that could be opened and not read to their end.
     #[error("cannot read the rows of {path}: {source}", path = path.display())]
     Reading {

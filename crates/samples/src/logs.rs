@@ -3,44 +3,60 @@
 //!
 //! | step | module |
 //! |---|---|
-//! | names to files, files to rows | [`source`], [`times`], [`keys`] |
+//! | names to files, files to rows | [`names`], [`source`], [`times`], [`keys`] |
+//! | rows that cannot be used | [`bad`] |
 //! | impressions, each item once a request, in order | [`impressions`] |
 //! | clicks and conversions | [`events`], [`labels`] |
 //! | profiles as of the request | [`profiles`] |
 //! | aggregates and sequences of the events before the request | [`derived`] |
 //! | sessions, and how long outcomes could be observed | [`session`] |
 //! | which column a feature reads | [`features`] |
+//! | features as they were served | [`served`] |
 //! | train, valid and test | [`split`], [`users`] |
 //! | which training rows are written, and what they count | [`sampling`] |
 //!
 //! What is known is strictly before the request; only [`labels`] looks at what happened after it.
 
 mod audit;
+mod bad;
 mod derived;
 mod events;
 mod features;
 mod impressions;
 mod keys;
 mod labels;
+mod names;
 mod profiles;
 mod sampling;
+mod served;
 mod session;
 mod source;
 mod split;
 mod times;
 mod users;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
 
-use gatefold_schema::{EventLogs, Maturity, Recipe, Side};
+use gatefold_schema::{EventLogs, Instant, Maturity, Recipe, Side, Span};
 use polars::prelude::*;
 
-pub(crate) use keys::KeyError;
+pub(crate) use {bad::BadRows, keys::KeyError};
 
 use self::{
-    audit::AuditFile, derived::Derived, events::EventLog, features::Columns, impressions::ImpressionLog,
-    keys::KeyType, profiles::ProfileFile, sampling::Sampling, source::Source, split::Cuts,
+    audit::AuditFile,
+    bad::Dropped,
+    derived::Derived,
+    events::EventLog,
+    features::Columns,
+    impressions::ImpressionLog,
+    keys::{Ids, KeyType},
+    profiles::ProfileFile,
+    sampling::Sampling,
+    served::ServedLog,
+    source::Source,
+    split::Cuts,
     times::check_zones,
 };
 use crate::{Progress, SamplesError, columns::missing_column, prepared::Prepared};
@@ -50,29 +66,39 @@ pub(crate) fn prepare(
     recipe: &Recipe,
     config: &EventLogs,
     folder: &Path,
+    bad_rows: &BadRows,
     progress: &mut dyn Progress,
 ) -> Result<Prepared, SamplesError> {
-    let logs = Logs::open(config, folder)?;
-    let plan = features::plan(recipe, config, &logs)?;
+    let mut logs = Logs::open(recipe, config, folder)?;
+    let plan = features::plan(recipe, config, &mut logs)?;
+    let mut dropped = Dropped::new();
 
     progress.start("reading impressions", None);
     let audited = logs.audit.is_some();
-    let (mut impressions, mut keys) = logs.impressions.read(&plan.impressions, audited)?;
+    let (mut impressions, mut keys) =
+        logs.impressions.read(&plan.impressions, audited, bad_rows, &mut dropped)?;
     progress.start("reading clicks and conversions", None);
-    let clicks = logs.clicks.read(&mut keys, &impressions, &plan.clicks)?;
+    let clicks = logs.clicks.read(&mut keys, &impressions, &plan.clicks, bad_rows, &mut dropped)?;
     let conversions = match logs.conversions {
-        Some(log) => Some(log.read(&mut keys, &impressions, &plan.conversions)?),
+        Some(log) => Some(log.read(&mut keys, &impressions, &plan.conversions, bad_rows, &mut dropped)?),
         None => None,
     };
     progress.start("reading profiles", None);
-    let users = logs.users.map(|file| file.read(&keys.users, &plan.users)).transpose()?;
-    let items = logs.items.map(|file| file.read(&keys.items, &plan.items)).transpose()?;
+    let mut profiles = |file: Option<ProfileFile>, ids: &Ids, wanted: &[String]| {
+        file.map(|file| file.read(ids, wanted, bad_rows, &mut dropped)).transpose()
+    };
+    let users = profiles(logs.users, &keys.users, &plan.users)?;
+    let items = profiles(logs.items, &keys.items, &plan.items)?;
 
     progress.start("labelling", None);
     let outcomes = labels::label(config, &impressions, &clicks, conversions.as_ref())?;
     let last_event =
         [Some(&clicks), conversions.as_ref()].into_iter().flatten().filter_map(|log| log.last_time());
     let until = last_event.chain(impressions.time.iter().max().copied()).max().unwrap_or(i64::MIN);
+    let first_event =
+        [Some(&clicks), conversions.as_ref()].into_iter().flatten().filter_map(|log| log.first_time());
+    let from = first_event.chain(impressions.time.iter().min().copied()).min().unwrap_or(i64::MAX);
+    check_windows(config, &plan.derived, from..until)?;
     let mut labels = outcomes.labels;
     if let (Some(file), Some(ids)) = (logs.audit, impressions.audit.take()) {
         labels.extend(file.read(&ids.0, &ids.1)?);
@@ -85,10 +111,7 @@ pub(crate) fn prepare(
         impressions.request_time.iter().enumerate().map(|(request, time)| (*time, rows(request))).collect();
     let window = split::label_window(&config.labels, conversions.is_some());
     let cuts = Cuts::new(&requests, &recipe.samples.split, config.labels.maturity, window, until)?;
-    let mut dropped = BTreeMap::from([
-        ("impressions without a key or time".to_owned(), impressions.without_key),
-        ("impressions logged again".to_owned(), impressions.again),
-    ]);
+    dropped.insert("impressions logged again".to_owned(), impressions.again);
     dropped.extend(cuts.dropped(&impressions.request_time, |request| u64::from(rows(request))));
     let by_time = cuts.ranges(&impressions.request_time);
     let divided = users::divide(&recipe.samples.split, &keys, &impressions, &by_time)?;
@@ -123,7 +146,15 @@ pub(crate) fn prepare(
         items: items.as_ref(),
         made,
     };
-    let values = columns.of_features(recipe, config)?;
+    let mut values = columns.of_features(recipe, config)?;
+    let skew = match logs.served {
+        Some(log) => {
+            progress.start("comparing what was served", None);
+            let served = log.read(&keys, &impressions)?;
+            Some(served.apply(recipe, &mut values, &impressions, &keys)?)
+        }
+        None => None,
+    };
 
     let places = IdxCa::from_slice(PlSmallStr::EMPTY, &impressions.request);
     let request_ids =
@@ -157,11 +188,32 @@ pub(crate) fn prepare(
         events,
         kept: thinned.kept,
         negative_sampling_rate: thinned.negative_sampling_rate,
+        skew,
     };
     match divided {
         Some(divided) => prepared.of_requests(&divided.splits),
         None => Ok(prepared),
     }
+}
+
+/// A window that is longer than the logs is full for no request: what it says of the first and of the last would be of
+/// spans of another length.
+fn check_windows(config: &EventLogs, used: &BTreeSet<String>, logs: Range<i64>) -> Result<(), SamplesError> {
+    for aggregate in &config.aggregates {
+        let longer = |window: &&Span| {
+            used.contains(&aggregate.column_name(**window)) && window.micros() > logs.end - logs.start
+        };
+        if let Some(window) = aggregate.windows.iter().find(longer) {
+            return Err(SamplesError::config(format!(
+                "[[samples.logs.aggregate]] '{}': the window of {window} is longer than the logs, which are from {} to \
+                 {}; give a shorter one, or longer logs",
+                aggregate.name,
+                Instant::from_micros(logs.start),
+                Instant::from_micros(logs.end)
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// All logs, opened: their columns are known, their rows are not.
@@ -172,21 +224,25 @@ struct Logs {
     users: Option<ProfileFile>,
     items: Option<ProfileFile>,
     audit: Option<AuditFile>,
+    served: Option<ServedLog>,
 }
 
 impl Logs {
-    fn open(config: &EventLogs, folder: &Path) -> Result<Self, SamplesError> {
-        let log = |log: &gatefold_schema::Log| source::open(folder, &log.files, log.condition.as_deref());
-        let impressions = ImpressionLog::new(log(&config.impressions)?, &config.impressions)?;
-        let clicks =
-            EventLog::clicks(log(&config.clicks)?, &config.clicks, config.labels.click_by, &impressions)?;
+    fn open(recipe: &Recipe, config: &EventLogs, folder: &Path) -> Result<Self, SamplesError> {
+        let log = |name, log: &gatefold_schema::Log| {
+            Source::open(name, folder, &log.files, log.condition.as_deref())
+        };
+        let impressions = ImpressionLog::new(log("impressions", &config.impressions)?, &config.impressions)?;
+        let clicks = log("clicks", &config.clicks)?;
+        let clicks = EventLog::clicks(clicks, &config.clicks, config.labels.click_by, &impressions)?;
         let conversions = match &config.conversions {
-            Some(own) => Some(EventLog::conversions(log(own)?, own, &impressions)?),
+            Some(own) => Some(EventLog::conversions(log("conversions", own)?, own, &impressions)?),
             None => None,
         };
         let profiles = |own: &Option<gatefold_schema::Profiles>, side: Side| match own {
             Some(own) => {
-                let source = source::open(folder, &own.files, own.condition.as_deref())?;
+                let name = if side == Side::Item { "items" } else { "users" };
+                let source = Source::open(name, folder, &own.files, own.condition.as_deref())?;
                 ProfileFile::new(source, own, side, &impressions).map(Some)
             }
             None => Ok(None),
@@ -194,7 +250,16 @@ impl Logs {
         let users = profiles(&config.users, Side::User)?;
         let items = profiles(&config.items, Side::Item)?;
         let audit = match &config.audit {
-            Some(files) => Some(AuditFile::new(source::open(folder, files, None)?, config, &impressions)?),
+            Some(files) => {
+                Some(AuditFile::new(Source::open("audit", folder, files, None)?, config, &impressions)?)
+            }
+            None => None,
+        };
+        let served = match &config.served {
+            Some(own) => {
+                let source = Source::open("served", folder, &own.files, own.condition.as_deref())?;
+                Some(ServedLog::new(source, own, recipe, &impressions)?)
+            }
             None => None,
         };
         let mut times = vec![(impressions.source.name.as_path(), &impressions.time)];
@@ -204,36 +269,46 @@ impl Logs {
             times.extend(file.times().map(|time| (file.source.name.as_path(), time)));
         }
         check_zones(&times)?;
-        Ok(Self { impressions, clicks, conversions, users, items, audit })
+        Ok(Self { impressions, clicks, conversions, users, items, audit, served })
     }
 }
 
-/// The column of a log that holds identifiers, as a column called `alias`; `what` says whose.
-fn key(source: &Source, name: &str, alias: &str, what: &str) -> Result<(KeyType, Expr), SamplesError> {
-    let Some(found) = source.schema.get(name) else {
-        return Err(missing_column(&source.name, &source.schema, name, what));
-    };
-    let Some(key_type) = KeyType::of(found) else {
-        return Err(SamplesError::source(
-            &source.name,
-            format!("column '{name}' has type {found}; a key must hold integers or strings"),
-        ));
-    };
+/// The column of a log that holds identifiers, as a column called `alias`; `what` says whose. A row without one is
+/// a bad row.
+fn key(source: &mut Source, name: &str, alias: &str, what: &str) -> Result<(KeyType, Expr), SamplesError> {
+    let key_type = key_type(source, name, what)?;
+    source.require(name);
+    source.use_column(name);
     Ok((key_type, col(name).strict_cast(key_type.frame_type()).alias(alias)))
 }
 
-/// As [`key`], of a log whose keys are matched with those of the impressions.
+fn key_type(source: &Source, name: &str, what: &str) -> Result<KeyType, SamplesError> {
+    let Some(found) = source.schema.get(name) else {
+        return Err(missing_column(&source.name, &source.schema, name, what));
+    };
+    KeyType::of(found).ok_or_else(|| {
+        SamplesError::source(
+            &source.name,
+            format!("column '{name}' has type {found}; a key must hold integers or strings"),
+        )
+    })
+}
+
+/// As [`key`], of a log whose keys are matched with those of the impressions, and which may have rows without one.
 fn matching_key(
-    source: &Source,
+    source: &mut Source,
     name: &str,
     alias: &str,
     impressions: (&ImpressionLog, &str),
 ) -> Result<Expr, SamplesError> {
-    let (own, column) = key(source, name, alias, "the key that its rows are matched by")?;
     let (log, other_name) = impressions;
-    let (other, _) = key(&log.source, other_name, alias, "the key that other logs are matched by")?;
+    let other = key_type(&log.source, other_name, "the key that other logs are matched by")?;
+    // A key that looks like a number may be a text in the impressions, and the other way round.
+    source.parse_as(name, other.frame_type());
+    let own = key_type(source, name, "the key that its rows are matched by")?;
     if own.matches(other) {
-        return Ok(column);
+        source.use_column(name);
+        return Ok(col(name).strict_cast(own.frame_type()).alias(alias));
     }
     Err(SamplesError::source(
         &source.name,

@@ -7,6 +7,7 @@ use gatefold_schema::{Recipe, WEIGHT_COLUMN};
 use polars::prelude::*;
 
 use crate::columns;
+use crate::skew::Skew;
 use crate::values::{Starts, Values, requests_of};
 
 /// Labelled samples with raw feature values, in the order of the shards.
@@ -32,6 +33,8 @@ pub(crate) struct Prepared {
     pub(crate) kept: Option<Vec<bool>>,
     /// Share of the negatives among the training rows that is kept and not made up for by weights.
     pub(crate) negative_sampling_rate: f64,
+    /// How the features compare with what was served, where that is known.
+    pub(crate) skew: Option<Skew>,
 }
 
 /// A number of every row that is no feature.

@@ -153,6 +153,7 @@ impl<'t> Table<'t> {
             Ok(Some(Values::of_rows(self.feature(feature, &order)?.take_materialized_series())))
         };
         Ok(Prepared {
+            skew: None,
             starts: single_rows(order.len()).into_vec(),
             request_ids: None,
             times: None,

@@ -186,7 +186,7 @@ fn int_lists(rows: usize, values: usize) -> ListPrimitiveChunkedBuilder<Int64Typ
 }
 
 /// The values at some places; null at [`NONE`].
-fn pick(dictionary: &Series, places: impl ExactSizeIterator<Item = u32>) -> PolarsResult<Series> {
+pub(crate) fn pick(dictionary: &Series, places: impl ExactSizeIterator<Item = u32>) -> PolarsResult<Series> {
     let missing = |place: u32| if place == NONE { None } else { Some(place) };
     let places = IdxCa::from_iter_options(PlSmallStr::EMPTY, places.map(missing));
     dictionary.take(&places)

@@ -44,10 +44,10 @@ pub use manifest::{
 pub use recipe::{
     Activation, AdultFiles, Aggregate, BY_ITEM, BY_USER, BalanceConfig, CLICK_LABEL, CONVERSION_LABEL,
     CensusFile, ClickKey, ConversionPolicy, Correction, EventKind, EventLogs, Files, JOINT, LabelConfig, Log,
-    Maturity, ModelConfig, ModelKind, Normalization, OBSERVED, OptimizerConfig, OutsideSpace, Profiles,
-    Recipe, SESSION, SESSION_POSITION, SHARED, SampleSource, SamplesConfig, SamplingConfig, ScheduleConfig,
-    SelectConfig, SelectMetric, SequenceConfig, SplitBy, SplitConfig, Statistic, TimeUnit, TrainConfig,
-    VIEW_LABEL, ValueLabel, WEIGHT_COLUMN,
+    Maturity, ModelConfig, ModelKind, Normalization, OBSERVED, OnBadRow, OptimizerConfig, OutsideSpace,
+    Profiles, Recipe, SESSION, SESSION_POSITION, SHARED, SampleSource, SamplesConfig, SamplingConfig,
+    ScheduleConfig, SelectConfig, SelectMetric, SequenceConfig, Served, SplitBy, SplitConfig, Statistic,
+    TimeUnit, TrainConfig, VIEW_LABEL, ValueLabel, WEIGHT_COLUMN,
 };
 pub use request::JsonRequest;
 pub use span::{Instant, Span};

@@ -18,8 +18,8 @@ pub use model::{Activation, ModelConfig, ModelKind, Normalization, SHARED};
 pub use samples::{
     AdultFiles, Aggregate, BY_ITEM, BY_USER, CLICK_LABEL, CONVERSION_LABEL, CensusFile, ClickKey,
     ConversionPolicy, Correction, EventKind, EventLogs, Files, LabelConfig, Log, Maturity, OBSERVED,
-    Profiles, SESSION, SESSION_POSITION, SampleSource, SamplesConfig, SamplingConfig, SequenceConfig,
-    SplitBy, SplitConfig, Statistic, TimeUnit, VIEW_LABEL, ValueLabel, WEIGHT_COLUMN,
+    OnBadRow, Profiles, SESSION, SESSION_POSITION, SampleSource, SamplesConfig, SamplingConfig,
+    SequenceConfig, Served, SplitBy, SplitConfig, Statistic, TimeUnit, VIEW_LABEL, ValueLabel, WEIGHT_COLUMN,
 };
 pub use train::{
     BalanceConfig, JOINT, OptimizerConfig, OutsideSpace, ScheduleConfig, SelectConfig, SelectMetric,

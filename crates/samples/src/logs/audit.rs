@@ -22,11 +22,11 @@ pub(crate) struct AuditFile {
 
 impl AuditFile {
     pub(crate) fn new(
-        source: Source,
+        mut source: Source,
         config: &EventLogs,
         impressions: &ImpressionLog,
     ) -> Result<Self, SamplesError> {
-        let key = super::matching_key(&source, IMPRESSION_ID, KEY, (impressions, IMPRESSION_ID))?;
+        let key = super::matching_key(&mut source, IMPRESSION_ID, KEY, (impressions, IMPRESSION_ID))?;
         for column in &config.audit_columns {
             match source.schema.get(column) {
                 Some(found) if found.is_primitive_numeric() || *found == DataType::Boolean => {}
@@ -53,24 +53,26 @@ impl AuditFile {
         selected.extend(self.columns.iter().map(number));
         let mut values = vec![vec![f32::NAN; ids.len()]; self.columns.len()];
         let mut seen = vec![false; ids.len()];
-        let name = log.name.clone();
-        let failed = |source| SamplesError::Reading { path: name.clone(), source };
-        for_each_batch(log.frame.clone().select(selected), failed, |batch| {
-            let mut run = || -> Result<(), KeyError> {
-                let mut found = Vec::with_capacity(batch.height());
-                ids.find(batch.column(KEY)?, &mut found)?;
-                for (column, values) in self.columns.iter().zip(&mut values) {
-                    for (code, value) in found.iter().zip(batch.column(column)?.f32()?.iter()) {
-                        if *code != NONE && !seen[*code as usize] {
-                            values[*code as usize] = value.unwrap_or(f32::NAN);
+        for_each_batch(
+            log.frame().select(selected),
+            |error| log.unreadable(error),
+            |batch| {
+                let mut run = || -> Result<(), KeyError> {
+                    let mut found = Vec::with_capacity(batch.height());
+                    ids.find(batch.column(KEY)?, &mut found)?;
+                    for (column, values) in self.columns.iter().zip(&mut values) {
+                        for (code, value) in found.iter().zip(batch.column(column)?.f32()?.iter()) {
+                            if *code != NONE && !seen[*code as usize] {
+                                values[*code as usize] = value.unwrap_or(f32::NAN);
+                            }
                         }
                     }
-                }
-                found.iter().filter(|code| **code != NONE).for_each(|code| seen[*code as usize] = true);
-                Ok(())
-            };
-            run().map_err(|error| super::key_error(&log.name, error))
-        })?;
+                    found.iter().filter(|code| **code != NONE).for_each(|code| seen[*code as usize] = true);
+                    Ok(())
+                };
+                run().map_err(|error| super::key_error(&log.name, error))
+            },
+        )?;
         let mut labels = Vec::new();
         for (name, values) in self.columns.iter().zip(values) {
             let of_row = |code: &u32| if *code == NONE { f32::NAN } else { values[*code as usize] };

@@ -1,13 +1,13 @@
 //! Logs of what users did: clicks and conversions.
 
-use gatefold_history::NONE;
 use gatefold_schema::{ClickKey, Log};
 use polars::prelude::*;
 
 use super::{
+    bad::{BadRows, Dropped},
     impressions::{ImpressionLog, Impressions, Keys},
     keys::KeyError,
-    source::{Source, for_each_batch},
+    source::Source,
     times::TimeColumn,
 };
 use crate::{SamplesError, columns::missing_column};
@@ -26,7 +26,7 @@ pub(crate) struct EventLog {
     item: Expr,
 }
 
-/// Events in the order of the log, none of them twice. A key that the impressions do not have is [`NONE`], but for items.
+/// Events in the order of the log, none of them twice. A key that the impressions do not have is [`NONE`](gatefold_history::NONE), but for items.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     /// Request of each event; empty where the log has none.
@@ -42,6 +42,11 @@ pub(crate) struct Events {
 }
 
 impl Events {
+    /// Time of the first.
+    pub(crate) fn first_time(&self) -> Option<i64> {
+        self.time.iter().min().copied()
+    }
+
     /// Time of the last.
     pub(crate) fn last_time(&self) -> Option<i64> {
         self.time.iter().max().copied()
@@ -55,49 +60,59 @@ impl Events {
 
 impl EventLog {
     pub(crate) fn clicks(
-        source: Source,
+        mut source: Source,
         config: &Log,
         by: ClickKey,
         impressions: &ImpressionLog,
     ) -> Result<Self, SamplesError> {
-        let has = |name: &str| source.schema.contains(name);
-        let key = |name: &str, alias: &str, other: &str| {
-            super::matching_key(&source, name, alias, (impressions, other))
-        };
+        let has_user = source.schema.contains(&config.user);
         let shown = impressions.config();
-        let request = match by {
-            ClickKey::Request => Some(key(&config.request, REQUEST, &shown.request)?),
-            ClickKey::User => None,
+        let mut key = |name: &str, alias: &str, other: &str, required: bool| {
+            let key = super::matching_key(&mut source, name, alias, (impressions, other))?;
+            if required {
+                source.require(name);
+            }
+            Ok::<_, SamplesError>(key)
         };
-        let user = match by {
-            ClickKey::Request if !has(&config.user) => None,
-            _ => Some(key(&config.user, USER, &shown.user)?),
+        let (request, user) = match by {
+            ClickKey::Request => {
+                let request = key(&config.request, REQUEST, &shown.request, true)?;
+                let user = has_user.then(|| key(&config.user, USER, &shown.user, false)).transpose()?;
+                (Some(request), user)
+            }
+            ClickKey::User => (None, Some(key(&config.user, USER, &shown.user, true)?)),
         };
-        let item = key(&config.item, ITEM, &shown.item)?;
-        let time = TimeColumn::new(&source, &config.time, config.time_unit)?;
+        let item = key(&config.item, ITEM, &shown.item, true)?;
+        let time = TimeColumn::new(&mut source, &config.time, config.time_unit)?;
         Ok(Self { request, user, item, time, source })
     }
 
     pub(crate) fn conversions(
-        source: Source,
+        mut source: Source,
         config: &Log,
         impressions: &ImpressionLog,
     ) -> Result<Self, SamplesError> {
         let shown = impressions.config();
-        let user = super::matching_key(&source, &config.user, USER, (impressions, &shown.user))?;
-        let item = super::matching_key(&source, &config.item, ITEM, (impressions, &shown.item))?;
-        let time = TimeColumn::new(&source, &config.time, config.time_unit)?;
+        let user = super::matching_key(&mut source, &config.user, USER, (impressions, &shown.user))?;
+        let item = super::matching_key(&mut source, &config.item, ITEM, (impressions, &shown.item))?;
+        source.require(&config.user);
+        source.require(&config.item);
+        let time = TimeColumn::new(&mut source, &config.time, config.time_unit)?;
         Ok(Self { request: None, user: Some(user), item, time, source })
     }
 
-    /// Reads the log with the `wanted` columns. Events without a key or a time are left out; events that
-    /// are there twice are kept once.
+    /// Reads the log with the `wanted` columns. Events that are there twice are kept once.
     pub(crate) fn read(
-        self,
+        mut self,
         keys: &mut Keys,
         impressions: &Impressions,
         wanted: &[String],
+        bad_rows: &BadRows,
+        dropped: &mut Dropped,
     ) -> Result<Events, SamplesError> {
+        for name in wanted {
+            self.source.use_column(name);
+        }
         let log = &self.source;
         let mut selected = vec![self.item.clone(), self.time.micros(TIME)];
         selected.extend([&self.request, &self.user].into_iter().flatten().cloned());
@@ -109,9 +124,7 @@ impl EventLog {
         }
         let mut raw = Events::default();
         let mut frames: Vec<DataFrame> = Vec::new();
-        let name = log.name.clone();
-        let failed = |source| SamplesError::Reading { path: name.clone(), source };
-        for_each_batch(log.frame.clone().select(selected), failed, |batch| {
+        dropped.extend(log.read(selected, bad_rows, |batch| {
             let mut run = || -> Result<(), KeyError> {
                 if self.request.is_some() {
                     keys.requests.intern(batch.column(REQUEST)?, &mut raw.request)?;
@@ -120,19 +133,17 @@ impl EventLog {
                     keys.users.find(batch.column(USER)?, &mut raw.user)?;
                 }
                 keys.items.intern(batch.column(ITEM)?, &mut raw.item)?;
-                raw.time.extend(batch.column(TIME)?.i64()?.iter().map(|time| time.unwrap_or(i64::MIN)));
+                raw.time.extend(batch.column(TIME)?.i64()?.iter().flatten());
                 if !wanted.is_empty() {
                     frames.push(batch.select(wanted.iter().map(String::as_str))?);
                 }
                 Ok(())
             };
             run().map_err(|error| super::key_error(&log.name, error))
-        })?;
+        })?);
         if self.user.is_none() {
             raw.user = raw.request.iter().map(|request| impressions.user_of(*request)).collect();
         }
-        let known: Vec<i64> = raw.time.iter().copied().filter(|time| *time != i64::MIN).collect();
-        self.time.check(&log.name, &known)?;
         raw.columns =
             stacked(frames).map_err(|source| SamplesError::Reading { path: log.name.clone(), source })?;
         let kept = raw.distinct();
@@ -166,18 +177,14 @@ impl Events {
         self.take(&rows)
     }
 
-    /// Rows with all keys and a time, repeated ones once, in the order of the log.
+    /// Repeated rows once, in the order of the log.
     fn distinct(&self) -> Vec<u32> {
         let request = |row: usize| self.request.get(row).copied();
-        let complete = |row: &u32| {
-            let row = *row as usize;
-            request(row) != Some(NONE) && self.item[row] != NONE && self.time[row] != i64::MIN
-        };
         let event = |row: &u32| {
             let row = *row as usize;
             (request(row), self.user[row], self.item[row], self.time[row])
         };
-        let mut rows: Vec<u32> = (0..self.item.len() as u32).filter(complete).collect();
+        let mut rows: Vec<u32> = (0..self.item.len() as u32).collect();
         rows.sort_by_key(event);
         rows.dedup_by_key(|row| event(row));
         rows.sort_unstable();

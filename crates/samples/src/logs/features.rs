@@ -63,7 +63,7 @@ fn origin(feature: &Feature, config: &EventLogs, in_impressions: impl Fn(&str) -
 }
 
 /// Finds the columns of all features and of what is made of events, and checks their types.
-pub(super) fn plan(recipe: &Recipe, config: &EventLogs, logs: &Logs) -> Result<Plan, SamplesError> {
+pub(super) fn plan(recipe: &Recipe, config: &EventLogs, logs: &mut Logs) -> Result<Plan, SamplesError> {
     let mut plan = Plan::default();
     let add = |columns: &mut Vec<String>, name: &str| {
         if !columns.iter().any(|other| other == name) {
@@ -79,14 +79,13 @@ pub(super) fn plan(recipe: &Recipe, config: &EventLogs, logs: &Logs) -> Result<P
                 columns::check_column(&source.name, &source.schema, column, feature)?;
             }
             Origin::Impressions => {
-                let source = &logs.impressions.source;
-                columns::check_column(&source.name, &source.schema, column, feature)?;
+                logs.impressions.source.use_feature(column, feature)?;
                 add(&mut plan.impressions, column);
             }
             Origin::Profiles => {
                 let (file, wanted, what) = match feature.side {
-                    Side::Item => (&logs.items, &mut plan.items, "items"),
-                    _ => (&logs.users, &mut plan.users, "users"),
+                    Side::Item => (&mut logs.items, &mut plan.items, "items"),
+                    _ => (&mut logs.users, &mut plan.users, "users"),
                 };
                 let Some(file) = file else {
                     return Err(SamplesError::config(format!(
@@ -95,7 +94,7 @@ pub(super) fn plan(recipe: &Recipe, config: &EventLogs, logs: &Logs) -> Result<P
                         feature.name
                     )));
                 };
-                columns::check_column(&file.source.name, &file.source.schema, column, feature)?;
+                file.source.use_feature(column, feature)?;
                 add(wanted, column);
             }
         }

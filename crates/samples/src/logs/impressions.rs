@@ -5,8 +5,9 @@ use gatefold_schema::Log;
 use polars::prelude::*;
 
 use super::{
+    bad::{BadRows, Dropped},
     keys::{Ids, KeyError},
-    source::{Source, for_each_batch},
+    source::Source,
     times::TimeColumn,
 };
 use crate::{
@@ -56,8 +57,6 @@ pub(crate) struct Impressions {
     pub(crate) columns: Vec<(String, Values)>,
     /// Code in [`AuditIds`] of each row, where an audit file is given.
     pub(crate) audit: Option<(Ids, Vec<u32>)>,
-    /// Rows without a key or a time.
-    pub(crate) without_key: u64,
     /// Rows for an item that the request has already.
     pub(crate) again: u64,
 }
@@ -127,8 +126,11 @@ pub(crate) struct ImpressionLog {
 }
 
 impl ImpressionLog {
-    pub(crate) fn new(source: Source, config: &Log) -> Result<Self, SamplesError> {
-        let time = TimeColumn::new(&source, &config.time, config.time_unit)?;
+    pub(crate) fn new(mut source: Source, config: &Log) -> Result<Self, SamplesError> {
+        for key in [&config.request, &config.user, &config.item] {
+            source.settle(key, &[DataType::Int64])?;
+        }
+        let time = TimeColumn::new(&mut source, &config.time, config.time_unit)?;
         Ok(Self { source, time, config: config.clone() })
     }
 
@@ -143,8 +145,14 @@ impl ImpressionLog {
     }
 
     /// Reads the log with the `wanted` columns.
-    pub(crate) fn read(self, wanted: &[String], audit: bool) -> Result<(Impressions, Keys), SamplesError> {
-        let log = &self.source;
+    pub(crate) fn read(
+        mut self,
+        wanted: &[String],
+        audit: bool,
+        bad_rows: &BadRows,
+        dropped: &mut Dropped,
+    ) -> Result<(Impressions, Keys), SamplesError> {
+        let log = &mut self.source;
         let (request_type, request) = super::key(log, &self.config.request, REQUEST, "the request of a row")?;
         let (user_type, user) = super::key(log, &self.config.user, USER, "the user of a row")?;
         let (item_type, item) = super::key(log, &self.config.item, ITEM, "the item of a row")?;
@@ -157,6 +165,7 @@ impl ImpressionLog {
             selected.push(column);
             audit_ids = Some(Ids::new(found));
         }
+        let log = &self.source;
         let mut builders = Vec::new();
         for name in wanted {
             let Some(found) = log.schema.get(name) else {
@@ -167,14 +176,12 @@ impl ImpressionLog {
         }
 
         let mut raw = RawRows::default();
-        let name = log.name.clone();
-        let failed = |source| SamplesError::Reading { path: name.clone(), source };
-        for_each_batch(log.frame.clone().select(selected), failed, |batch| {
+        let bad = log.read(selected, bad_rows, |batch| {
             let mut run = |raw: &mut RawRows, builders: &mut [Builder]| -> Result<(), KeyError> {
                 keys.requests.intern(batch.column(REQUEST)?, &mut raw.request)?;
                 keys.users.intern(batch.column(USER)?, &mut raw.user)?;
                 keys.items.intern(batch.column(ITEM)?, &mut raw.item)?;
-                raw.time.extend(batch.column(TIME)?.i64()?.iter().map(|time| time.unwrap_or(i64::MIN)));
+                raw.time.extend(batch.column(TIME)?.i64()?.iter().flatten());
                 if let Some(ids) = &mut audit_ids {
                     ids.intern(batch.column(IMPRESSION)?, &mut raw.audit)?;
                 }
@@ -185,16 +192,16 @@ impl ImpressionLog {
             };
             run(&mut raw, &mut builders).map_err(|error| super::key_error(&log.name, error))
         })?;
-        let without_key = raw.drop_incomplete();
-        self.time.check(&log.name, &raw.known_times())?;
-        if raw.kept == 0 {
+        if raw.request.is_empty() {
+            let bad: Vec<String> = bad.iter().map(|(reason, count)| format!("{reason}: {count}")).collect();
+            let left_out = if bad.is_empty() { String::new() } else { format!(" ({})", bad.join(", ")) };
             return Err(SamplesError::source(
                 &log.name,
-                "there are no impressions; give a log that has some",
+                format!("there are no impressions{left_out}; give a log that has some"),
             ));
         }
+        dropped.extend(bad);
         let (mut impressions, order) = raw.in_order(&keys, &log.name)?;
-        impressions.without_key = without_key;
         let place = std::sync::Arc::new(order);
         for builder in builders {
             let name = builder.name().to_owned();
@@ -216,32 +223,9 @@ struct RawRows {
     item: Vec<u32>,
     time: Vec<i64>,
     audit: Vec<u32>,
-    /// Rows that have all keys and a time.
-    kept: usize,
 }
 
 impl RawRows {
-    /// Marks the rows without a key or a time, by giving them no request; returns their number.
-    fn drop_incomplete(&mut self) -> u64 {
-        let mut dropped = 0;
-        for row in 0..self.request.len() {
-            if self.user[row] == NONE || self.item[row] == NONE || self.time[row] == i64::MIN {
-                self.request[row] = NONE;
-            }
-            dropped += u64::from(self.request[row] == NONE);
-        }
-        self.kept = self.request.len() - dropped as usize;
-        dropped
-    }
-
-    fn known_times(&self) -> Vec<i64> {
-        let known = self.request.iter().zip(&self.time).filter(|(request, _)| **request != NONE);
-        let times = known.map(|(_, time)| *time);
-        let bounds =
-            times.fold((i64::MAX, i64::MIN), |(first, last), time| (time.min(first), time.max(last)));
-        if bounds.0 > bounds.1 { Vec::new() } else { vec![bounds.0, bounds.1] }
-    }
-
     /// Puts the rows in the order of samples, and returns for each its row in the log.
     fn in_order(&self, keys: &Keys, log: &std::path::Path) -> Result<(Impressions, Vec<u32>), SamplesError> {
         let count = keys.requests.len();
@@ -250,7 +234,7 @@ impl RawRows {
         let by_request = by_request.view();
 
         // The rows of a request, each item once: the earliest, and of equals the first of the log.
-        let mut rows: Vec<u32> = Vec::with_capacity(self.kept);
+        let mut rows: Vec<u32> = Vec::with_capacity(self.request.len());
         let mut bounds: Vec<u32> = Vec::with_capacity(count + 1);
         let mut request_time = Vec::with_capacity(count);
         bounds.push(0);
@@ -286,7 +270,7 @@ impl RawRows {
             rows.truncate(end);
             bounds.push(end as u32);
         }
-        let again = (self.kept - rows.len()) as u64;
+        let again = (self.request.len() - rows.len()) as u64;
 
         let mut requests: Vec<u32> =
             (0..count as u32).filter(|code| bounds[*code as usize] < bounds[*code as usize + 1]).collect();
@@ -315,7 +299,6 @@ impl RawRows {
             place,
             columns: Vec::new(),
             audit: None,
-            without_key: 0,
             again,
         };
         Ok((impressions, order))

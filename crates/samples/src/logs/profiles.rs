@@ -8,9 +8,10 @@ use gatefold_schema::{Profiles, Side};
 use polars::prelude::*;
 
 use super::{
+    bad::{BadRows, Dropped},
     impressions::ImpressionLog,
     keys::{Ids, KeyError},
-    source::{Source, for_each_batch},
+    source::Source,
     times::TimeColumn,
 };
 use crate::{SamplesError, columns::missing_column};
@@ -44,7 +45,7 @@ pub(crate) struct Table {
 
 impl ProfileFile {
     pub(crate) fn new(
-        source: Source,
+        mut source: Source,
         config: &Profiles,
         side: Side,
         impressions: &ImpressionLog,
@@ -55,11 +56,13 @@ impl ProfileFile {
             _ => ("user_id", &shown.user),
         };
         let key_name = config.key.clone().unwrap_or_else(|| default.to_owned());
-        let key = super::matching_key(&source, &key_name, KEY, (impressions, other))?;
-        let column = |name: &str| TimeColumn::new(&source, name, config.time_unit);
+        let key = super::matching_key(&mut source, &key_name, KEY, (impressions, other))?;
+        source.require(&key_name);
+        let has_time = source.schema.contains(&config.time);
+        let mut column = |name: &str| TimeColumn::new(&mut source, name, config.time_unit);
         let time = if config.is_static {
             None
-        } else if source.schema.contains(&config.time) {
+        } else if has_time {
             Some(column(&config.time)?)
         } else {
             let what = "the time from which a row holds (or say static = true of what never changes)";
@@ -81,7 +84,13 @@ impl ProfileFile {
     }
 
     /// Reads the versions of the keys in `ids` with the `wanted` columns.
-    pub(crate) fn read(self, ids: &Ids, wanted: &[String]) -> Result<Table, SamplesError> {
+    pub(crate) fn read(
+        self,
+        ids: &Ids,
+        wanted: &[String],
+        bad_rows: &BadRows,
+        dropped: &mut Dropped,
+    ) -> Result<Table, SamplesError> {
         let log = &self.source;
         let mut selected = vec![self.key.clone()];
         selected.extend(self.time.as_ref().map(|time| time.micros(TIME)));
@@ -91,21 +100,14 @@ impl ProfileFile {
             Table { key: Vec::new(), time: Vec::new(), created: None, ttl: self.ttl, columns: Vec::new() };
         let mut created = Vec::new();
         let mut frames: Option<DataFrame> = None;
-        let name = log.name.clone();
-        let failed = |source| SamplesError::Reading { path: name.clone(), source };
-        for_each_batch(log.frame.clone().select(selected), failed, |batch| {
+        dropped.extend(log.read(selected, bad_rows, |batch| {
             let mut run = || -> Result<(), KeyError> {
                 let mut codes = Vec::with_capacity(batch.height());
                 ids.find(batch.column(KEY)?, &mut codes)?;
-                let mut kept = BooleanChunked::from_iter_values(
+                let kept = BooleanChunked::from_iter_values(
                     PlSmallStr::EMPTY,
                     codes.iter().map(|code| *code != NONE),
                 );
-                for column in [TIME, CREATED] {
-                    if let Ok(times) = batch.column(column) {
-                        kept = kept & times.is_not_null();
-                    }
-                }
                 let batch = batch.filter(&kept)?;
                 ids.find(batch.column(KEY)?, &mut table.key)?;
                 if self.time.is_some() {
@@ -122,12 +124,7 @@ impl ProfileFile {
                 Ok(())
             };
             run().map_err(|error| super::key_error(&log.name, error))
-        })?;
-        for (column, times) in [(&self.time, &table.time), (&self.created, &created)] {
-            if let Some(column) = column {
-                column.check(&log.name, times)?;
-            }
-        }
+        })?);
         if self.created.is_some() {
             table.created = Some(created);
         }

@@ -10,7 +10,7 @@ use rand::{Rng, seq::SliceRandom};
 /// Monday, 5 January 2026.
 pub(crate) const START: i64 = 1_767_571_200_000;
 
-const RECIPE: &str = r#"
+pub(crate) const RECIPE: &str = r#"
     name = "small"
     [samples]
     split = { valid = 0.2, test = 0.2 }
@@ -151,12 +151,12 @@ fn ints<T>(name: &str, rows: &[T], value: impl Fn(&T) -> i64) -> Column {
     Column::new(name.into(), rows.iter().map(value).collect::<Vec<i64>>())
 }
 
-fn save(path: &Path, columns: Vec<Column>) {
+pub(crate) fn save(path: &Path, columns: Vec<Column>) {
     let mut frame = DataFrame::new_infer_height(columns).unwrap();
     ParquetWriter::new(File::create(path).unwrap()).finish(&mut frame).unwrap();
 }
 
-fn load(path: &Path) -> DataFrame {
+pub(crate) fn load(path: &Path) -> DataFrame {
     let mut frame = ParquetReader::new(File::open(path).unwrap()).finish().unwrap();
     frame.rechunk_mut();
     frame

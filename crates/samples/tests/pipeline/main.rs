@@ -7,6 +7,8 @@ mod derived;
 mod logs;
 mod outcomes;
 mod sampling;
+mod served;
+mod sources;
 mod synthetic;
 
 use std::collections::{BTreeMap, BTreeSet};

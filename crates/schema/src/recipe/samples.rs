@@ -15,7 +15,8 @@ pub use derived::{
 };
 pub use labels::{CLICK_LABEL, CONVERSION_LABEL, VIEW_LABEL, ValueLabel};
 pub use logs::{
-    ClickKey, ConversionPolicy, EventLogs, Files, LabelConfig, Log, Maturity, Profiles, TimeUnit,
+    ClickKey, ConversionPolicy, EventLogs, Files, LabelConfig, Log, Maturity, OnBadRow, Profiles, Served,
+    TimeUnit,
 };
 pub use sampling::{Correction, SamplingConfig, WEIGHT_COLUMN};
 pub use split::{SplitBy, SplitConfig};

@@ -41,9 +41,16 @@ pub struct EventLogs {
     /// Columns taken from `audit`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub audit_columns: Vec<String>,
+    /// The server's request log: features of impressions that it has are taken from it, as they were
+    /// served, and compared with those that the other logs give (`skew.json` of the sample folder).
+    #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    pub served: Option<Served>,
     /// Which outcomes count.
     #[serde(default)]
     pub labels: LabelConfig,
+    /// What becomes of rows that cannot be used.
+    #[serde(default)]
+    pub on_bad_row: OnBadRow,
     /// Labels made of a column of clicks or conversions.
     #[serde(rename = "label", default, skip_serializing_if = "Vec::is_empty")]
     pub value_labels: Vec<ValueLabel>,
@@ -82,7 +89,7 @@ impl EventLogs {
 
 /// One name or a list of names of files: globs such as `clicks/*.parquet`, folders with partitions
 /// such as `impressions/`, or addresses such as `s3://bucket/clicks/*.parquet`. The ending tells
-/// the format: `.parquet`, `.csv`, `.csv.gz`, `.arrow`, `.ipc`, `.feather`.
+/// the format: `.parquet`, `.csv`, `.arrow`, `.ipc`, `.feather`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "a file name or a list of file names")]
 pub enum Files {
@@ -119,15 +126,31 @@ pub enum TimeUnit {
     Ms,
     /// Microseconds since 1970 UTC.
     Us,
+    /// Nanoseconds since 1970 UTC.
+    Ns,
 }
 
 impl TimeUnit {
-    /// Microseconds of one.
-    pub fn micros(self) -> i64 {
+    /// All units, the longest first.
+    pub const ALL: [TimeUnit; 4] = [TimeUnit::S, TimeUnit::Ms, TimeUnit::Us, TimeUnit::Ns];
+
+    /// How many make a second.
+    pub fn per_second(self) -> i64 {
         match self {
-            TimeUnit::S => 1_000_000,
+            TimeUnit::S => 1,
             TimeUnit::Ms => 1000,
-            TimeUnit::Us => 1,
+            TimeUnit::Us => 1_000_000,
+            TimeUnit::Ns => 1_000_000_000,
+        }
+    }
+
+    /// The word in a recipe.
+    pub fn key(self) -> &'static str {
+        match self {
+            TimeUnit::S => "s",
+            TimeUnit::Ms => "ms",
+            TimeUnit::Us => "us",
+            TimeUnit::Ns => "ns",
         }
     }
 
@@ -137,6 +160,34 @@ impl TimeUnit {
             TimeUnit::S => "seconds",
             TimeUnit::Ms => "milliseconds",
             TimeUnit::Us => "microseconds",
+            TimeUnit::Ns => "nanoseconds",
+        }
+    }
+}
+
+/// What becomes of rows that cannot be used: without a key or a time, with a time that cannot be one, or with a
+/// value that its type does not allow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnBadRow {
+    /// They are left out; their number stands in the manifest.
+    #[default]
+    Drop,
+    /// Nothing is built; the message shows the first of them.
+    Fail,
+    /// They are left out, and written to `quarantine/<log>.parquet` of the sample folder with their reason.
+    Quarantine,
+}
+
+impl std::str::FromStr for OnBadRow {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        match text {
+            "drop" => Ok(OnBadRow::Drop),
+            "fail" => Ok(OnBadRow::Fail),
+            "quarantine" => Ok(OnBadRow::Quarantine),
+            _ => Err(ConfigError::new(format!("'{text}' is none of drop, fail and quarantine"))),
         }
     }
 }
@@ -229,6 +280,30 @@ impl From<Files> for Profiles {
             ttl: None,
             condition: None,
         }
+    }
+}
+
+/// The server's request log: a row for each candidate of each request, with a column for each feature. A
+/// string in its place stands for `files`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Served {
+    /// The files.
+    pub files: Files,
+    /// Column of the request's id.
+    #[serde(default = "request_id")]
+    pub request: String,
+    /// Column of the item's id: the feature that holds it.
+    #[serde(default = "item_id")]
+    pub item: String,
+    /// Condition in SQL on the log's columns; other rows are left out, such as those of another model.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+}
+
+impl From<Files> for Served {
+    fn from(files: Files) -> Self {
+        Self { files, request: request_id(), item: item_id(), condition: None }
     }
 }
 

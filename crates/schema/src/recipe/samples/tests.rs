@@ -21,7 +21,7 @@ fn a_name_in_the_place_of_a_table_takes_the_defaults() {
     assert_eq!(logs.impressions, Log::from(Files::One("impressions/*.parquet".into())));
     assert_eq!(logs.impressions.request, "request_id");
     assert_eq!(logs.clicks.files.names(), ["a.csv", "b.csv"]);
-    assert_eq!((logs.clicks.time.as_str(), logs.clicks.time_unit.micros()), ("ts", 1_000_000));
+    assert_eq!((logs.clicks.time.as_str(), logs.clicks.time_unit), ("ts", TimeUnit::S));
     assert_eq!(logs.clicks.condition.as_deref(), Some("user_id > 0"));
     assert!(logs.users.is_none() && logs.items.as_ref().unwrap().is_static);
     let text = toml::to_string(&config).unwrap();
