@@ -80,6 +80,9 @@ fn logs_in_a_store_give_the_samples_of_local_ones() {
     let path = |name: &str| home.path().join(name).to_str().expect("UTF-8").to_owned();
     let (logs, local, remote) = (path("logs"), path("local"), path("remote"));
     run_json(&["synth", "--out", &logs, "--impressions", "4000", "--seed", "5"]);
+    let partition = Path::new(&logs).join("shown/site=a");
+    fs::create_dir_all(&partition).expect("a folder");
+    fs::copy(Path::new(&logs).join("impressions.parquet"), partition.join("0.parquet")).expect("a copy");
     let Some(store) = Store::start("events", Path::new(&logs)) else { return };
     let build = |recipe: &str, out: &str, key: (&str, &str)| {
         gatefold(&["samples", "build", "--recipe", recipe, "--logs", &logs, "--out", out, "--raw", "test"])
@@ -93,8 +96,9 @@ fn logs_in_a_store_give_the_samples_of_local_ones() {
     };
     let key = (store.about("id"), store.about("secret"));
     let local_recipe = recipe(home.path(), "local.toml", |log| format!("\"{log}.parquet\""));
-    // A pattern, a list and plain names.
+    // Partitions, a pattern, a list and plain names.
     let remote_recipe = recipe(home.path(), "remote.toml", |log| match log {
+        "impressions" => "{ files = \"s3://events/shown/**/*.parquet\", where = \"site = 'a'\" }".to_owned(),
         "clicks" => "\"s3://events/click*.parquet\"".to_owned(),
         "items" => "[\"s3://events/items.parquet\"]".to_owned(),
         log => format!("\"s3://events/{log}.parquet\""),
@@ -111,8 +115,8 @@ fn logs_in_a_store_give_the_samples_of_local_ones() {
     for (recipe, key, expected) in [
         (&nowhere, key, "cannot read s3://nowhere/impressions.parquet ("),
         (&unnamed, key, "cannot read s3://events/impressions-of-old.parquet ("),
-        (&remote_recipe, (key.0, wrong), "cannot read s3://events/impressions.parquet ("),
-        (&remote_recipe, ("NOBODY", wrong), "cannot read s3://events/impressions.parquet ("),
+        (&remote_recipe, (key.0, wrong), "cannot read s3://events/shown/**/*.parquet ("),
+        (&remote_recipe, ("NOBODY", wrong), "cannot read s3://events/shown/**/*.parquet ("),
     ] {
         let output = build(recipe, &path("none"), key);
         let said = String::from_utf8_lossy(&output.stderr);

@@ -3,7 +3,7 @@
 //!
 //! | step | module |
 //! |---|---|
-//! | names to files, files to rows | [`names`], [`source`], [`times`], [`keys`] |
+//! | names to files, files to rows | [`names`], [`scan`], [`source`], [`times`], [`keys`] |
 //! | rows that cannot be used | [`bad`] |
 //! | impressions, each item once a request, in order | [`impressions`] |
 //! | clicks and conversions | [`events`], [`labels`] |
@@ -28,6 +28,7 @@ mod labels;
 mod names;
 mod profiles;
 mod sampling;
+mod scan;
 mod served;
 mod session;
 mod source;

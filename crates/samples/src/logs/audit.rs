@@ -7,7 +7,8 @@ use polars::prelude::*;
 use super::{
     impressions::{IMPRESSION_ID, ImpressionLog},
     keys::{Ids, KeyError},
-    source::{Source, for_each_batch},
+    scan::for_each_batch,
+    source::Source,
 };
 use crate::{SamplesError, columns::missing_column, prepared::Label};
 

@@ -8,10 +8,7 @@ use std::path::PathBuf;
 use gatefold_schema::OnBadRow;
 use polars::prelude::*;
 
-use super::{
-    source::{Source, for_each_batch},
-    times::TimeColumn,
-};
+use super::{scan::for_each_batch, source::Source, times::TimeColumn};
 use crate::SamplesError;
 
 const REASON: &str = "#reason";

@@ -11,7 +11,8 @@ use polars::prelude::*;
 use super::{
     impressions::{ImpressionLog, Impressions, Keys},
     keys::KeyError,
-    source::{Source, for_each_batch},
+    scan::for_each_batch,
+    source::Source,
 };
 use crate::{
     SamplesError,

@@ -5,7 +5,7 @@
 //! are parsed here, so that one which cannot be is a bad row and not the end of the reading.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
 use gatefold_schema::{Feature, Files, Kind};
 use polars::prelude::*;
@@ -13,14 +13,13 @@ use polars::prelude::*;
 use super::{
     bad::{Check, Fault},
     names::{Format, Found, find},
+    scan::{ROWS_FOR_TYPES, parse, run, scan, schema, unreadable},
 };
 use crate::{
     SamplesError,
     columns::{check_column, raw_type},
 };
 
-/// Rows of a CSV file that decide about types.
-const ROWS_FOR_TYPES: usize = 10_000;
 /// Share of them.
 const NEARLY_ALL: f64 = 0.9;
 /// Before the name of a CSV column as it is written.
@@ -184,6 +183,12 @@ impl Source {
     pub(crate) fn use_feature(&mut self, column: &str, feature: &Feature) -> Result<(), SamplesError> {
         if feature.kind != Kind::Sequence {
             self.parse_as(column, raw_type(feature));
+        } else if self.files.format == Format::Csv && self.schema.contains(column) {
+            let text = format!(
+                "feature '{}' is a sequence, and CSV has no lists; write the log as Parquet or Arrow IPC",
+                feature.name
+            );
+            return Err(SamplesError::source(&self.name, text));
         }
         check_column(&self.name, &self.schema, column, feature)?;
         self.use_column(column);
@@ -229,130 +234,4 @@ impl Source {
 
 fn raw_name(column: &str) -> PlSmallStr {
     format!("{RAW}{column}").into()
-}
-
-/// The value that a text stands for; null where it stands for none.
-fn parse(text: Expr, wanted: &DataType) -> Expr {
-    match wanted {
-        DataType::String => text,
-        DataType::Boolean => {
-            let lower = text.str().to_lowercase();
-            when(lower.clone().eq(lit("true")))
-                .then(lit(true))
-                .when(lower.eq(lit("false")))
-                .then(lit(false))
-                .otherwise(lit(NULL))
-        }
-        DataType::Datetime(unit, zone) => {
-            let options = StrptimeOptions { strict: false, ..StrptimeOptions::default() };
-            text.str().to_datetime(Some(*unit), zone.clone(), options, lit("null"))
-        }
-        DataType::Date => text.str().to_date(StrptimeOptions { strict: false, ..StrptimeOptions::default() }),
-        wanted => text.cast(wanted.clone()),
-    }
-}
-
-/// The columns of the files, which are the same in all of them.
-fn schema(files: &Found) -> Result<SchemaRef, SamplesError> {
-    let of = |paths: &[PlRefPath], name: &Path| {
-        let frame = scan(paths, files.format, None);
-        frame.and_then(|mut frame| frame.collect_schema()).map_err(|source| unreadable(name, files, source))
-    };
-    if files.is_remote {
-        return of(&files.paths, &files.name);
-    }
-    let path = |path: &PlRefPath| PathBuf::from(path.as_str());
-    let (first, others) = files
-        .paths
-        .split_first()
-        .ok_or_else(|| SamplesError::source(&files.name, "no file is named; give one at least"))?;
-    let schema = of(std::slice::from_ref(first), &path(first))?;
-    for other in others {
-        let own = of(std::slice::from_ref(other), &path(other))?;
-        // CSV looks its types up in the first rows, which may differ from file to file.
-        let same = |found: &DataType, wanted: &DataType| files.format == Format::Csv || found == wanted;
-        let differs = |text: String| {
-            let text = format!("{text} {first}; the files of a log have the same columns");
-            Err(SamplesError::source(&path(other), text))
-        };
-        for (name, wanted) in schema.iter() {
-            match own.get(name) {
-                None => return differs(format!("there is no column '{name}', which is in")),
-                Some(found) if !same(found, wanted) => {
-                    return differs(format!("column '{name}' has type {found}, but {wanted} in"));
-                }
-                _ => {}
-            }
-        }
-        if let Some(more) = own.iter_names().find(|name| !schema.contains(name)) {
-            return differs(format!("there is a column '{more}', which is not in"));
-        }
-    }
-    // The types of CSV are those of all files together.
-    if files.format == Format::Csv && !others.is_empty() { of(&files.paths, &files.name) } else { Ok(schema) }
-}
-
-fn unreadable(path: &Path, files: &Found, source: PolarsError) -> SamplesError {
-    if files.is_remote {
-        return SamplesError::Store { path: path.to_owned(), source };
-    }
-    SamplesError::Unreadable { path: path.to_owned(), format: files.format.name(), source }
-}
-
-/// A lazy reader of the files. Folders such as `day=2026-01-05` are columns.
-fn scan(paths: &[PlRefPath], format: Format, csv: Option<SchemaRef>) -> PolarsResult<LazyFrame> {
-    let is_remote = paths.iter().any(|path| path.has_scheme());
-    let partitioned =
-        paths.iter().any(|path| path.as_str().split('/').rev().skip(1).any(|part| part.contains('=')));
-    let mut args = UnifiedScanArgs { glob: is_remote, ..UnifiedScanArgs::default() };
-    if !partitioned {
-        args.hive_options = HiveOptions::new_disabled();
-    }
-    let sources = ScanSources::Paths(paths.iter().cloned().collect());
-    let plan = match format {
-        Format::Parquet => DslBuilder::scan_parquet(sources, ParquetOptions::default(), args)?,
-        Format::Ipc => DslBuilder::scan_ipc(sources, IpcScanOptions::default(), args)?,
-        Format::Csv => {
-            let options = CsvReadOptions::default()
-                .with_infer_schema_length(Some(ROWS_FOR_TYPES))
-                .with_schema_overwrite(csv)
-                .map_parse_options(|options| options.with_try_parse_dates(true));
-            DslBuilder::scan_csv(sources, options, args)?
-        }
-    };
-    Ok(plan.build().into())
-}
-
-/// Hands the rows of a frame over batch by batch, in their order, until `take` says that it has enough.
-fn run(frame: LazyFrame, mut take: impl FnMut(DataFrame) -> bool) -> PolarsResult<()> {
-    let (sender, receiver) = mpsc::sync_channel(2);
-    // A closed channel means that nobody wants more.
-    let callback = PlanCallback::new(move |batch: DataFrame| Ok(sender.send(batch).is_err()));
-    let plan = frame.sink_batches(callback, true, None)?;
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(|| plan.collect_with_engine(Engine::Streaming).map(drop));
-        for batch in receiver {
-            if !take(batch) {
-                break;
-            }
-        }
-        reader.join().unwrap_or_else(|_| Err(polars_err!(ComputeError: "the reader panicked")))
-    })
-}
-
-/// Hands over the rows of a frame batch by batch, in their order.
-///
-/// # Errors
-/// What `take` returns, and a file that cannot be read to its end.
-pub(crate) fn for_each_batch(
-    frame: LazyFrame,
-    failed: impl FnOnce(PolarsError) -> SamplesError,
-    mut take: impl FnMut(DataFrame) -> Result<(), SamplesError>,
-) -> Result<(), SamplesError> {
-    let mut taken = Ok(());
-    let read = run(frame, |batch| {
-        taken = take(batch);
-        taken.is_ok()
-    });
-    taken.and_then(|()| read.map_err(failed))
 }

@@ -485,6 +485,21 @@ fn files_that_cannot_be_read_are_named() {
 }
 
 #[test]
+fn lists_cannot_be_in_csv() {
+    let home = tempfile::tempdir().unwrap();
+    crate::plain_logs().write(home.path());
+    let users = load(&home.path().join("users.parquet")).drop("likes").unwrap();
+    let likes = Column::new("likes".into(), vec!["a"; users.height()]);
+    write(&users.hstack(&[likes]).unwrap(), &home.path().join("users.csv"));
+    let text = logs::RECIPE.replace("\"users.parquet\"", "\"users.csv\"");
+    let error = built(&Recipe::parse(&text, "csv.toml").unwrap(), home.path(), None).unwrap_err().to_string();
+    assert!(
+        error.contains("users.csv: feature 'likes' is a sequence, and CSV has no lists; write the log as"),
+        "{error}"
+    );
+}
+
+#[test]
 fn conversions_before_their_clicks_are_counted() {
     let home = tempfile::tempdir().unwrap();
     let mut logs = crate::plain_logs();

@@ -65,6 +65,10 @@ windows = ["1h"]
             "samples.toml:7: '1 fortnight' is no length of time",
         ),
         ("users = 3".into(), "a file name, a list of file names, or a table with `files`"),
+        (
+            "on_bad_row = \"ignore\"".into(),
+            "unknown variant `ignore`, expected one of `drop`, `fail`, `quarantine`",
+        ),
         ("users = { fils = \"a\" }".into(), "unknown field `fils`"),
         ("audit_columns = [\"p\"]".into(), "there is no audit file"),
         (aggregate("of = \"clicks\"\nby = []\nwindows = [\"1h\"]"), "by is empty"),
