@@ -103,7 +103,8 @@ impl Source {
         for (number, check) in self.checks.iter().enumerate().filter(|(number, _)| counts[*number] * 2 > rows)
         {
             let examples = self.examples(Some(number))?;
-            let first = examples.column(&check.column).and_then(|column| column.get(0));
+            let Some((_, rows)) = examples.first() else { continue };
+            let first = rows.column(&check.column).and_then(|column| column.get(0));
             let first = first.map_err(SamplesError::step("looking for a bad row"))?;
             if let Some(remedy) = check.remedy(&first) {
                 return Err(SamplesError::source(&self.name, remedy));
@@ -138,9 +139,9 @@ impl Source {
         })
     }
 
-    /// The first bad rows, or those that fail one check: their number in the log, and the columns that are
+    /// The first bad rows, or those that fail one check, by file: their number in it, and the columns that are
     /// checked as they are written.
-    fn examples(&self, check: Option<usize>) -> Result<DataFrame, SamplesError> {
+    fn examples(&self, check: Option<usize>) -> Result<Vec<(PathBuf, DataFrame)>, SamplesError> {
         let mut columns: Vec<&String> = Vec::new();
         for check in &self.checks {
             if !columns.contains(&&check.column) {
@@ -153,22 +154,34 @@ impl Source {
             Some(number) => col(REASON).eq(lit(number as u32)),
             None => col(REASON).is_not_null(),
         };
-        let found = self.numbered(ROW).select(selected).filter(wanted).limit(EXAMPLES).collect();
-        found.map_err(|error| self.unreadable(error))
+        let unreadable = |error| self.unreadable(error);
+        let (mut examples, mut left) = (Vec::new(), EXAMPLES);
+        for (path, frame) in self.numbered(ROW).map_err(unreadable)? {
+            let found = frame.select(selected.clone()).filter(wanted.clone()).limit(left).collect();
+            let found = found.map_err(unreadable)?;
+            left -= found.height() as u32;
+            if found.height() > 0 {
+                examples.push((path, found));
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        Ok(examples)
     }
 
     /// The error that names bad rows.
     fn refuse(&self, dropped: &[(String, u64)]) -> Result<SamplesError, SamplesError> {
-        let examples = self.examples(None)?;
         let mut shown = Vec::new();
-        for row in 0..examples.height() {
-            let values =
-                examples.columns().iter().filter(|column| ![ROW, REASON].contains(&column.name().as_str()));
-            let values: Vec<String> = values
-                .map(|column| format!("{} {}", column.name(), column.get(row).unwrap_or(AnyValue::Null)))
-                .collect();
-            let number = examples.column(ROW).and_then(|column| column.get(row)).unwrap_or(AnyValue::Null);
-            shown.push(format!("row {number} ({})", values.join(", ")));
+        for (path, examples) in self.examples(None)? {
+            let file = if path == self.name { String::new() } else { format!(" of {}", path.display()) };
+            let [number, _, values @ ..] = examples.columns() else { continue };
+            for row in 0..examples.height() {
+                let show = |column: &Column| column.get(row).unwrap_or(AnyValue::Null).to_string();
+                let values: Vec<String> =
+                    values.iter().map(|column| format!("{} {}", column.name(), show(column))).collect();
+                shown.push(format!("row {}{file} ({})", show(number), values.join(", ")));
+            }
         }
         let reasons: Vec<String> =
             dropped.iter().map(|(reason, count)| format!("{reason}: {count}")).collect();

@@ -58,19 +58,7 @@ impl Source {
         let name = files.name.clone();
         let schema = schema(&files)?;
         let unreadable = |source| unreadable(&name, &files, source);
-        let scanned = match files.format {
-            Format::Csv => {
-                // Every column as it is written, and parsed as it looks.
-                let texts = schema.iter_names().map(|name| Field::new(name.clone(), DataType::String));
-                let texts = Schema::from_iter(texts);
-                let raw = schema.iter_names().map(|name| col(name.clone()).alias(raw_name(name)));
-                let parsed =
-                    schema.iter().map(|(name, found)| parse(col(name.clone()), found).alias(name.clone()));
-                let frame = scan(&files.paths, files.format, Some(texts.into())).map_err(unreadable)?;
-                frame.with_columns(raw.chain(parsed).collect::<Vec<_>>())
-            }
-            _ => scan(&files.paths, files.format, None).map_err(unreadable)?,
-        };
+        let scanned = rows(&files.paths, files.format, &schema).map_err(unreadable)?;
         let condition = match condition {
             None => None,
             Some(text) => {
@@ -101,9 +89,18 @@ impl Source {
         self.kept(self.scanned.clone())
     }
 
-    /// As [`frame`](Self::frame), with the number of each row in the log from 1 on, as column `name`.
-    pub(super) fn numbered(&self, name: &str) -> LazyFrame {
-        self.kept(self.scanned.clone().with_row_index(name, Some(1)))
+    /// The rows of each file by itself, with their numbers in it from 1 on as column `name`. Files of a store, whose
+    /// names are not known here, are taken together.
+    pub(super) fn numbered(&self, name: &str) -> PolarsResult<Vec<(PathBuf, LazyFrame)>> {
+        if self.files.is_remote {
+            let frame = self.scanned.clone().with_row_index(name, Some(1));
+            return Ok(vec![(self.name.clone(), self.kept(frame))]);
+        }
+        let of_file = |path: &PlRefPath| {
+            let frame = rows(std::slice::from_ref(path), self.files.format, &self.schema)?;
+            Ok((PathBuf::from(path.as_str()), self.kept(frame.with_row_index(name, Some(1)))))
+        };
+        self.files.paths.iter().map(of_file).collect()
     }
 
     fn kept(&self, mut frame: LazyFrame) -> LazyFrame {
@@ -234,4 +231,17 @@ impl Source {
 
 fn raw_name(column: &str) -> PlSmallStr {
     format!("{RAW}{column}").into()
+}
+
+/// The rows of files with the columns of `schema`. Of CSV there is every column twice: as it is written, and parsed
+/// as it looks.
+fn rows(paths: &[PlRefPath], format: Format, schema: &Schema) -> PolarsResult<LazyFrame> {
+    if format != Format::Csv {
+        return scan(paths, format, None);
+    }
+    let texts = schema.iter_names().map(|name| Field::new(name.clone(), DataType::String));
+    let raw = schema.iter_names().map(|name| col(name.clone()).alias(raw_name(name)));
+    let parsed = schema.iter().map(|(name, found)| parse(col(name.clone()), found).alias(name.clone()));
+    let frame = scan(paths, format, Some(Schema::from_iter(texts).into()))?;
+    Ok(frame.with_columns(raw.chain(parsed).collect::<Vec<_>>()))
 }

@@ -326,6 +326,19 @@ fn bad_input_is_named_with_file_column_rows_and_remedy() {
         ],
     );
     check(
+        |folder| {
+            let frame = load(&folder.join("clicks.parquet"));
+            write(&frame.head(Some(7)), &folder.join("clicks-2.parquet"));
+            plant(folder, "clicks-2", "item_id", AnyValue::Null);
+        },
+        |text| text.replace("\"clicks.parquet\"", "\"clicks*.parquet\""),
+        &[
+            "clicks*.parquet: rows cannot be used (no 'item_id': 1), such as row 8 of ",
+            "clicks-2.parquet (",
+            "item_id null",
+        ],
+    );
+    check(
         |folder| plant(folder, "items", "price", 1.5),
         same,
         &[
