@@ -6,6 +6,7 @@ mod encoder;
 mod fitted;
 mod reuse;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use check::check_features;
@@ -14,7 +15,7 @@ pub use encoder::{Clip, DEFAULT_FOLDS, Encoder, TargetBy};
 pub use fitted::{EncoderSet, EncoderState, FittedFeature, TargetMeans, Vocabulary, VocabularyValues, hex};
 
 /// Where a feature's value comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Side {
     /// One value a request: who asks.
@@ -26,7 +27,7 @@ pub enum Side {
 }
 
 /// How many rows a value has: one a request, or one a candidate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// One row a request.
@@ -55,7 +56,7 @@ impl Side {
 }
 
 /// What shape a feature has after encoding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// One code a row, looked up in an embedding table.
@@ -68,7 +69,7 @@ pub enum Kind {
 
 /// How the embeddings of a sequence become one. Padded positions do not count; where there is no
 /// other, the result is zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {
     /// Their mean.
@@ -92,7 +93,7 @@ impl Pooling {
 }
 
 /// The type of a feature's raw values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ValueType {
     /// 64-bit signed integer.
@@ -104,7 +105,7 @@ pub enum ValueType {
 }
 
 /// One feature as a recipe declares it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Feature {
     /// Unique name; also the name of the graph input and of the shard column.

@@ -1,10 +1,12 @@
 //! The recipe: one TOML file that says how samples are built, what is predicted from what, which
 //! model is trained, and how.
 
+mod editor;
 mod model;
 mod samples;
 mod train;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -14,6 +16,7 @@ use crate::{
     task::{Derived, Task, check_tasks},
 };
 
+pub use editor::json_schema;
 pub use model::{Activation, ModelConfig, ModelKind, Normalization, SHARED};
 pub use samples::{
     AdultFiles, Aggregate, BY_ITEM, BY_USER, CLICK_LABEL, CONVERSION_LABEL, CensusFile, ClickKey,
@@ -27,7 +30,7 @@ pub use train::{
 };
 
 /// A whole recipe.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// Name shown in manifests and reports.

@@ -3,6 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use schemars::{
+    JsonSchema,
+    r#gen::SchemaGenerator,
+    schema::{InstanceType, Metadata, Schema, SchemaObject, StringValidation},
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::strict::ConfigError;
@@ -78,6 +83,29 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
+impl JsonSchema for Span {
+    fn schema_name() -> String {
+        "Span".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        text("A length of time: 90s, 30m, 1h, 7d, or a sum such as 1h 30m.", "^([0-9]+ *[a-zA-Zµ]+ *)+$")
+    }
+}
+
+/// The schema of texts that match `pattern`.
+fn text(about: &str, pattern: &str) -> Schema {
+    Schema::Object(SchemaObject {
+        instance_type: Some(InstanceType::String.into()),
+        metadata: Some(Box::new(Metadata { description: Some(about.into()), ..Metadata::default() })),
+        string: Some(Box::new(StringValidation {
+            pattern: Some(pattern.into()),
+            ..StringValidation::default()
+        })),
+        ..SchemaObject::default()
+    })
+}
+
 /// A moment, written as `2024-03-13` or `2024-03-13T06:00:00Z`; without an offset it is UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant {
@@ -140,6 +168,19 @@ impl<'de> Deserialize<'de> for Instant {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Instant::parse(&text).map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for Instant {
+    fn schema_name() -> String {
+        "Instant".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        text(
+            "A moment: 2024-03-13 or 2024-03-13T06:00:00Z; without an offset it is UTC.",
+            "^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.]+Z?)?$",
+        )
     }
 }
 

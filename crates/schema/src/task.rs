@@ -1,11 +1,12 @@
 //! Tasks: what is predicted, where its loss counts, and what is derived from the predictions.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::strict::ConfigError;
 
 /// What a task's prediction is compared with its label by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loss {
     /// Binary cross-entropy: the label is 0 or 1, the output a probability.
@@ -30,7 +31,7 @@ impl Loss {
 }
 
 /// One predicted outcome.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Task {
     /// Name of the output, such as `ctr`.
@@ -75,7 +76,7 @@ fn is_unit(weight: &f32) -> bool {
 }
 
 /// An output computed from tasks, such as `ctcvr = ctr · cvr`; its sample space is all impressions.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Derived {
     /// Name of the output.

@@ -1,11 +1,12 @@
 //! How raw values become codes or numbers.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::span::Span;
 
 /// How raw values become codes or numbers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Encoder {
     /// Codes by a vocabulary fitted on the training split.
@@ -90,7 +91,7 @@ pub const DEFAULT_FOLDS: u32 = 5;
 
 /// Which rows the target encoding of a training row is made of. Every other row gets that of all
 /// training rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TargetBy {
     /// The training rows of the other folds, the prior included. The fold of a row is a hash of its
@@ -109,7 +110,7 @@ impl TargetBy {
 }
 
 /// A range that numbers are brought into.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Clip {
     /// Numbers below become this.

@@ -3,6 +3,7 @@
 mod check;
 mod kind;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use kind::{Activation, ModelKind, Normalization};
@@ -12,7 +13,7 @@ pub const SHARED: &str = "shared";
 
 /// The model: its kind and the widths of its parts. Parts that a kind does not have are ignored,
 /// so that one recipe serves every kind.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
     /// Which model.

@@ -6,6 +6,7 @@ mod logs;
 mod sampling;
 mod split;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::strict::ConfigError;
@@ -22,7 +23,7 @@ pub use sampling::{Correction, SamplingConfig, WEIGHT_COLUMN};
 pub use split::{SplitBy, SplitConfig};
 
 /// How samples are built from a source: `logs`, `adult` or `census`, one of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SamplesConfig {
     /// Logs of impressions, clicks and conversions, and profiles of users and items.
@@ -44,8 +45,15 @@ pub struct SamplesConfig {
     /// Requests kept with raw values as examples (golden rows of bundles are made of them).
     #[serde(default = "default_examples")]
     pub examples: usize,
+    /// A feature that by itself separates the outcomes of a task with an AUC above this is named by the data
+    /// report: it is likely to know the outcome.
+    #[serde(default = "default_leak_auc")]
+    pub leak_auc: f64,
 }
 
+fn default_leak_auc() -> f64 {
+    0.95
+}
 fn default_rows_per_shard() -> usize {
     250_000
 }
@@ -65,7 +73,7 @@ pub enum SampleSource<'a> {
 }
 
 /// The files of UCI Adult.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdultFiles {
     /// The published train file.
@@ -75,7 +83,7 @@ pub struct AdultFiles {
 }
 
 /// The file of UCI census-income.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CensusFile {
     /// The published file.
@@ -118,6 +126,12 @@ impl SamplesConfig {
         }
         if self.rows_per_shard == 0 {
             return Err(ConfigError::new("[samples]: rows_per_shard must be at least 1".into()));
+        }
+        if !(self.leak_auc > 0.5 && self.leak_auc <= 1.0) {
+            return Err(ConfigError::new(format!(
+                "[samples]: leak_auc must be above 0.5, which is chance, and at most 1, found {}",
+                self.leak_auc
+            )));
         }
         Ok(())
     }

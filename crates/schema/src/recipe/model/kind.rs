@@ -1,9 +1,10 @@
 //! The kinds of models and of the parts that they are made of.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The way tasks share what they learn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ModelKind {
     /// A network for each task, embeddings included: nothing is shared.
@@ -88,7 +89,7 @@ impl ModelKind {
 }
 
 /// What follows the linear part of a hidden layer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Activation {
     /// `max(x, 0)`.
@@ -107,7 +108,7 @@ pub enum Activation {
 }
 
 /// What stands between the linear part of a hidden layer and its activation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalization {
     /// Nothing.

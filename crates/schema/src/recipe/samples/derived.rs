@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::logs::{EventLogs, Maturity};
 use crate::{span::Span, strict::ConfigError};
 
 /// A log whose rows are events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventKind {
     /// Every item shown, once a request, at the time it was shown.
@@ -31,7 +32,7 @@ impl EventKind {
 }
 
 /// What is said of the events in a window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Statistic {
     /// How many there are.
@@ -55,7 +56,7 @@ pub enum Statistic {
 /// A statistic of the events of a key in each of some windows before the request: one column a
 /// window, `<name>_<window>`, such as `item_clicks_7d`. An event counts where
 /// `request − window ≤ event < request`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Aggregate {
     /// First part of the columns' names.
@@ -89,7 +90,7 @@ impl Aggregate {
 }
 
 /// What a user's last events before the request were about: a column of lists, the latest last.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SequenceConfig {
     /// Name of the column.

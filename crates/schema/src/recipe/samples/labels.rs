@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{derived::EventKind, logs::EventLogs, sampling::WEIGHT_COLUMN};
@@ -16,7 +17,7 @@ pub const VIEW_LABEL: &str = "view_conversion";
 
 /// A label made of a column of the event that an impression has the credit for, such as how long a
 /// clicked page was read. Where there is no such event, or no value, it is 0.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ValueLabel {
     /// Name of the label.

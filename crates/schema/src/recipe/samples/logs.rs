@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
@@ -16,23 +17,28 @@ use super::{
 use crate::{span::Span, strict::ConfigError};
 
 /// Impressions, clicks and conversions, profiles of users and items, and what is made of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EventLogs {
     /// What was shown: request, user, item, time, and the columns of context features.
     #[serde(deserialize_with = "files_or_table")]
+    #[schemars(with = "FilesOr<Log>")]
     pub impressions: Log,
     /// What was clicked: request (or user), item, time.
     #[serde(deserialize_with = "files_or_table")]
+    #[schemars(with = "FilesOr<Log>")]
     pub clicks: Log,
     /// What was bought: user, item, time.
     #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<FilesOr<Log>>")]
     pub conversions: Option<Log>,
     /// What was known of users, and since when.
     #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<FilesOr<Profiles>>")]
     pub users: Option<Profiles>,
     /// What was known of items, and since when.
     #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<FilesOr<Profiles>>")]
     pub items: Option<Profiles>,
     /// Columns by `impression_id` that are kept beside the samples for evaluation and are never
     /// features, such as the outcome a click would have had.
@@ -90,7 +96,7 @@ impl EventLogs {
 /// One name or a list of names of files: globs such as `clicks/*.parquet`, folders with partitions
 /// such as `impressions/`, or addresses such as `s3://bucket/clicks/*.parquet`. The ending tells
 /// the format: `.parquet`, `.csv`, `.arrow`, `.ipc`, `.feather`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "a file name or a list of file names")]
 pub enum Files {
     /// One.
@@ -116,7 +122,7 @@ impl fmt::Display for Files {
 }
 
 /// Unit of times that are integers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TimeUnit {
     /// Seconds since 1970 UTC.
@@ -194,7 +200,7 @@ impl std::str::FromStr for OnBadRow {
 
 /// A log: its files, how its columns are called, and which of its rows count. A string in its place
 /// stands for `files`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
     /// The files.
@@ -236,7 +242,7 @@ impl From<Files> for Log {
 
 /// A table of what was known of users or items: one row for each version of a profile. A string in
 /// its place stands for `files`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Profiles {
     /// The files.
@@ -321,7 +327,7 @@ fn time() -> String {
 }
 
 /// Which clicks and conversions count for an impression.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LabelConfig {
     /// How a click finds its impression.
@@ -367,7 +373,7 @@ impl LabelConfig {
 }
 
 /// How a click finds its impression.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClickKey {
     /// By request and item.
@@ -378,7 +384,7 @@ pub enum ClickKey {
 }
 
 /// Which click a conversion counts for, among those strictly before it within the window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConversionPolicy {
     /// The last.
@@ -392,7 +398,7 @@ pub enum ConversionPolicy {
 
 /// What happens to impressions that are younger, at the end of the logs, than their windows are long:
 /// outcomes of theirs may still come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Maturity {
     /// They are kept; their outcomes may be missing. Their number stands in the manifest.
@@ -410,6 +416,15 @@ pub enum Maturity {
     /// They are kept and count less, `maturity = { weight = 0.3 }`: by the column `weight`, which
     /// `[train] sample_weight = "weight"` names. Above 0 and below 1.
     Weight(f64),
+}
+
+/// What [`files_or_table`] reads, for the schema.
+#[derive(JsonSchema)]
+#[schemars(untagged, rename = "FilesOr{T}")]
+#[expect(dead_code, reason = "only its schema is of use")]
+enum FilesOr<T> {
+    Files(Files),
+    Table(T),
 }
 
 /// Reads a table, or file names that stand for a table with defaults.

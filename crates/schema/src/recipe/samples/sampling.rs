@@ -1,5 +1,6 @@
 //! Which rows of the training split are kept, and how the choice is made good again.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::strict::ConfigError;
@@ -9,7 +10,7 @@ use crate::strict::ConfigError;
 ///
 /// A row's hash is `murmur3_x86_32(item, murmur3_x86_32(request, seed))`, integers as their eight
 /// little-endian bytes and texts as UTF-8: the choice depends on nothing but the identifiers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplingConfig {
     /// Share of the negatives (rows on which no task has a positive label) that is kept: those
@@ -41,7 +42,7 @@ impl Default for SamplingConfig {
 }
 
 /// How training makes up for a share w of the negatives: by one of the two, never both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Correction {
     /// The manifest names w, and the published model gives `q = p / (p + (1 − p)/w)`. The model learns

@@ -1,10 +1,11 @@
 //! How the losses of the tasks are weighed against each other.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A rule that sets the weights of the losses, or combines their gradients. The weight of each
 /// task in the recipe multiplies what the rule says.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum BalanceConfig {
     /// The weights of the recipe.

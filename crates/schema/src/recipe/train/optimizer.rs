@@ -1,9 +1,10 @@
 //! How a gradient becomes a step.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An optimizer with its own settings; the step size stands beside it, as `learning_rate`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum OptimizerConfig {
     /// Stochastic gradient descent.

@@ -1,10 +1,11 @@
 //! How the step size changes over a training.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What the step sizes are multiplied by. In the first `warmup_steps` steps the factor rises
 /// evenly to 1; what follows differs by kind.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ScheduleConfig {
     /// Stays 1.
