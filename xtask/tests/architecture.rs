@@ -19,7 +19,7 @@ const MAY_USE: [(&str, &[&str]); 18] = [
     ("gatefold-nn", &["graph", "schema"]),
     ("gatefold-onnx", &["graph", "schema", "proto"]),
     ("gatefold-dataset", &["schema", "features"]),
-    ("gatefold-samples", &["schema", "features", "history"]),
+    ("gatefold-samples", &["schema", "features", "history", "metrics", "experiment"]),
     (
         "gatefold-trainer",
         &[

@@ -8,6 +8,9 @@
 //! [`evaluation`] shows one model: every figure of every output, calibration, scores and gates, in
 //! the same two forms.
 //!
+//! [`data`] shows the sample set that models learn from: outcomes, missing values, drift between the splits, what
+//! looks like a leak.
+//!
 //! An output is never named without its sample space: "cvr on clicked impressions" and "cvr on all
 //! impressions" are different numbers, and mixing them up is the commonest mistake in comparing
 //! conversion models.
@@ -16,5 +19,6 @@
 //! slices, text goes out as strings.
 
 pub mod comparison;
+pub mod data;
 pub mod evaluation;
 mod page;

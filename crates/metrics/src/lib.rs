@@ -11,6 +11,7 @@
 //! | is the score a probability? | [`log_loss`], [`normalized_entropy`], [`pcoc`], [`reliability`], [`expected_calibration_error`], [`mean_squared_error`] |
 //! | what would make it one? | [`fit_platt`], [`fit_isotonic`] |
 //! | all of that at once, by name? | [`Figures`], [`Metric`] |
+//! | has a distribution moved? | [`psi`] |
 //! | how do gates use their experts, which units are dead? | [`GateTally`], [`UnitTally`] |
 //! | how far can chance move the AUC? | [`bootstrap_auc`], [`bootstrap_auc_of_models`] |
 //! | is one model better than another? | [`bootstrap_auc_difference`], [`delong_paired`] |
@@ -28,6 +29,7 @@ mod auc;
 mod bootstrap;
 mod calibration;
 mod delong;
+mod drift;
 mod error;
 mod figures;
 mod gates;
@@ -44,6 +46,7 @@ pub use bootstrap::{
 };
 pub use calibration::{Binning, ReliabilityBin, expected_calibration_error, reliability};
 pub use delong::{DelongTest, delong_paired};
+pub use drift::psi;
 pub use error::{Class, MetricError};
 pub use figures::{FigureOptions, Figures, Judged, Metric, defined};
 pub use gates::{GateTally, GateUse, UnitTally};

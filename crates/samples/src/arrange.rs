@@ -63,6 +63,7 @@ impl Prepared {
             dropped: self.dropped,
             events: self.events,
             skew: self.skew,
+            delays: self.delays,
             kept: self.kept.map(|kept| gather(&kept, &order.rows)),
             negative_sampling_rate: self.negative_sampling_rate,
         })

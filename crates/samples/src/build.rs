@@ -15,9 +15,11 @@ use crate::{
     logs,
     prepared::{Prepared, SPLITS},
     raw::RawRows,
+    report::{REPORT, Tally},
     shards::Writer,
     skew::SKEW_FILE,
 };
+use gatefold_experiment::data::render_html;
 use gatefold_features::Encoder;
 use gatefold_schema::{
     EncoderSet, Feature, JsonRequest, Loss, OnBadRow, Recipe, SampleManifest, SampleSource,
@@ -59,7 +61,7 @@ pub fn build(
         SampleSource::Logs(config) => {
             let policy = options.on_bad_row.unwrap_or(config.on_bad_row);
             let bad_rows = logs::BadRows { policy, quarantine: folder.path("quarantine") };
-            logs::prepare(recipe, config, logs, &bad_rows, progress)?
+            logs::prepare(recipe, config, logs, &bad_rows, None, progress)?
         }
         SampleSource::Adult(files) => {
             adult::prepare(recipe, &logs.join(&files.train), &logs.join(&files.test), progress)?
@@ -83,9 +85,10 @@ pub fn build(
 
     progress.start("writing shards", Some(prepared.row_count() as u64));
     let mut writer = Writer::new(recipe, &prepared, &encoded, &folder, progress);
+    let mut tally = Tally::new(recipe, encoder.set());
     let mut splits = BTreeMap::new();
     for (name, requests) in &prepared.splits {
-        splits.insert((*name).to_owned(), writer.split(name, requests.clone())?);
+        splits.insert((*name).to_owned(), writer.split(name, requests.clone(), &mut tally)?);
     }
     for name in &options.raw {
         writer.raw(name)?;
@@ -97,6 +100,10 @@ pub fn build(
     if let Some(skew) = &prepared.skew {
         write_json(&folder, SKEW_FILE, skew)?;
     }
+    let report = tally.finish(&prepared, set, encoder.fingerprint());
+    write_json(&folder, REPORT, &report)?;
+    let page = folder.path("report.html");
+    fs::write(&page, render_html(&report)).map_err(SamplesError::io("write", &page))?;
     let manifest = SampleManifest {
         format: SAMPLES_FORMAT,
         name: recipe.name.clone(),
@@ -117,9 +124,8 @@ pub fn build(
     Ok(manifest)
 }
 
-/// Every label that the tasks name must exist, and the training split must have both outcomes.
-fn check_labels(recipe: &Recipe, prepared: &Prepared) -> Result<(), SamplesError> {
-    let labels = prepared.label_names();
+/// Every label that the tasks name must be among `labels`, and no feature may be called like one.
+pub(crate) fn check_label_names(recipe: &Recipe, labels: &[String]) -> Result<(), SamplesError> {
     let known = || labels.join(", ");
     if let Some(label) = labels.iter().find(|label| recipe.features.iter().any(|f| f.name == **label)) {
         return Err(SamplesError::config(format!(
@@ -135,6 +141,22 @@ fn check_labels(recipe: &Recipe, prepared: &Prepared) -> Result<(), SamplesError
                 known()
             )));
         }
+    }
+    if let Some(output) = recipe.derived.iter().find(|output| !labels.contains(&output.label)) {
+        return Err(SamplesError::config(format!(
+            "derived output '{}': there is no label column '{}'; the source has: {}",
+            output.name,
+            output.label,
+            known()
+        )));
+    }
+    Ok(())
+}
+
+/// The labels must exist, and the training split must have both outcomes.
+fn check_labels(recipe: &Recipe, prepared: &Prepared) -> Result<(), SamplesError> {
+    check_label_names(recipe, &prepared.label_names())?;
+    for task in &recipe.tasks {
         if task.loss != Loss::CrossEntropy {
             continue;
         }
@@ -150,14 +172,6 @@ fn check_labels(recipe: &Recipe, prepared: &Prepared) -> Result<(), SamplesError
                 task.label
             )));
         }
-    }
-    if let Some(output) = recipe.derived.iter().find(|output| !labels.contains(&output.label)) {
-        return Err(SamplesError::config(format!(
-            "derived output '{}': there is no label column '{}'; the source has: {}",
-            output.name,
-            output.label,
-            known()
-        )));
     }
     Ok(())
 }

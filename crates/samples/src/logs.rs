@@ -34,13 +34,17 @@ mod session;
 mod source;
 mod split;
 mod times;
+pub(crate) mod trace;
 mod users;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use gatefold_schema::{EventLogs, Instant, Maturity, Recipe, Side, Span};
+use gatefold_schema::{
+    CLICK_LABEL, CONVERSION_LABEL, Correction, EventLogs, Files, Instant, Maturity, Recipe, Side, Span, VIEW_LABEL,
+    WEIGHT_COLUMN,
+};
 use polars::prelude::*;
 
 pub(crate) use {bad::BadRows, keys::KeyError};
@@ -59,15 +63,23 @@ use self::{
     source::Source,
     split::Cuts,
     times::check_zones,
+    trace::Trace,
 };
-use crate::{Progress, SamplesError, columns::missing_column, prepared::Prepared};
+use crate::{
+    Progress, SamplesError,
+    columns::missing_column,
+    prepared::Prepared,
+    validate::{FeatureSource, described},
+};
 
-/// Reads the logs, whose names are relative to `folder`, and returns the labelled samples.
+/// Reads the logs, whose names are relative to `folder`, and returns the labelled samples. Tells `trace` what
+/// became of the impression that it follows.
 pub(crate) fn prepare(
     recipe: &Recipe,
     config: &EventLogs,
     folder: &Path,
     bad_rows: &BadRows,
+    mut trace: Option<&mut Trace>,
     progress: &mut dyn Progress,
 ) -> Result<Prepared, SamplesError> {
     let mut logs = Logs::open(recipe, config, folder)?;
@@ -93,6 +105,10 @@ pub(crate) fn prepare(
 
     progress.start("labelling", None);
     let outcomes = labels::label(config, &impressions, &clicks, conversions.as_ref())?;
+    if let Some(trace) = &mut trace {
+        trace.outcomes(&config.labels, &keys, &impressions, (&clicks, conversions.as_ref()), &outcomes)?;
+    }
+    let delays = outcomes.delays(&impressions, &clicks, conversions.as_ref());
     let last_event =
         [Some(&clicks), conversions.as_ref()].into_iter().flatten().filter_map(|log| log.last_time());
     let until = last_event.chain(impressions.time.iter().max().copied()).max().unwrap_or(i64::MIN);
@@ -139,6 +155,9 @@ pub(crate) fn prepare(
     }
     if config.labels.maturity == Maturity::Elapsed {
         made.push(session::observed(&impressions, &train, until, window));
+    }
+    if let Some(trace) = &mut trace {
+        trace.known(&derived, users.as_ref(), &plan, &made)?;
     }
     let columns = Columns {
         keys: &keys,
@@ -187,6 +206,7 @@ pub(crate) fn prepare(
         labels,
         dropped,
         events,
+        delays,
         kept: thinned.kept,
         negative_sampling_rate: thinned.negative_sampling_rate,
         skew,
@@ -215,6 +235,73 @@ fn check_windows(config: &EventLogs, used: &BTreeSet<String>, logs: Range<i64>) 
         }
     }
     Ok(())
+}
+
+/// The labels that samples of these logs have.
+pub(crate) fn label_names(config: &EventLogs) -> Vec<String> {
+    let mut names = vec![CLICK_LABEL.to_owned()];
+    if config.conversions.is_some() {
+        names.push(CONVERSION_LABEL.to_owned());
+        names.extend(config.labels.view_window.map(|_| VIEW_LABEL.to_owned()));
+    }
+    names.extend(config.value_labels.iter().map(|label| label.name.clone()));
+    names.extend(config.audit_columns.iter().cloned());
+    let by_weight = config.sampling.as_ref().is_some_and(|sampling| sampling.correct == Correction::Weight);
+    if by_weight || matches!(config.labels.maturity, Maturity::Weight(_)) {
+        names.push(WEIGHT_COLUMN.to_owned());
+    }
+    names
+}
+
+/// The files that names stand for, as a build would read them.
+pub(crate) fn paths(folder: &Path, files: &Files) -> Result<Vec<PathBuf>, SamplesError> {
+    let found = names::find(folder, files)?;
+    Ok(found.paths.iter().map(|path| PathBuf::from(path.as_str())).collect())
+}
+
+/// The first `rows` rows of a file or a folder of files; `None` of what is of no known format.
+pub(crate) fn peek(folder: &Path, files: &Files, rows: IdxSize) -> Result<Option<DataFrame>, SamplesError> {
+    if names::find(folder, files).is_err() {
+        return Ok(None);
+    }
+    let source = Source::open("log", folder, files, None)?;
+    let columns: Vec<Expr> = source.schema.iter_names().map(|name| col(name.clone())).collect();
+    let rows = source.frame().select(columns).limit(rows).collect();
+    rows.map(Some).map_err(|error| SamplesError::Reading { path: source.name.clone(), source: error })
+}
+
+/// The columns that are made of events.
+pub(crate) fn made_names(config: &EventLogs) -> Vec<String> {
+    derived::names(config)
+}
+
+/// Where the features come from, or everything that is wrong with their columns. No row is read.
+pub(crate) fn sources(
+    recipe: &Recipe,
+    config: &EventLogs,
+    folder: &Path,
+) -> Result<Vec<FeatureSource>, Vec<SamplesError>> {
+    let mut logs = Logs::open(recipe, config, folder).map_err(|error| vec![error])?;
+    let (mut found, mut errors) = (Vec::new(), Vec::new());
+    for feature in &recipe.features {
+        if feature.is_crossed() {
+            found.push(described(feature, None));
+            continue;
+        }
+        match features::resolve(feature, config, &mut logs) {
+            Ok((origin, value_type)) => {
+                let own = described(feature, Some(origin.name().to_owned()));
+                let value_type = value_type.map_or(own.value_type.clone(), |found| found.to_string());
+                found.push(FeatureSource { value_type, ..own });
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    // What aggregates and sequences read is looked for only where every feature has been found.
+    if errors.is_empty() {
+        errors.extend(features::plan(recipe, config, &mut logs).err());
+    }
+    if errors.is_empty() { Ok(found) } else { Err(errors) }
 }
 
 /// All logs, opened: their columns are known, their rows are not.

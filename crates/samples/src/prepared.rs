@@ -8,6 +8,7 @@ use polars::prelude::*;
 
 use crate::columns;
 use crate::skew::Skew;
+use crate::report::Delays;
 use crate::values::{Starts, Values, requests_of};
 
 /// Labelled samples with raw feature values, in the order of the shards.
@@ -35,6 +36,8 @@ pub(crate) struct Prepared {
     pub(crate) negative_sampling_rate: f64,
     /// How the features compare with what was served, where that is known.
     pub(crate) skew: Option<Skew>,
+    /// How long after what led to them events came.
+    pub(crate) delays: Vec<Delays>,
 }
 
 /// A number of every row that is no feature.

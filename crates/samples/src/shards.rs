@@ -11,6 +11,7 @@ use crate::{
     files::write_parquet,
     folder::StagedFolder,
     prepared::Prepared,
+    report::Tally,
     values::{Starts, requests_of},
 };
 
@@ -34,8 +35,13 @@ impl<'a> Writer<'a> {
         Self { recipe, prepared, encoded, folder, progress }
     }
 
-    /// Writes the shards of one split.
-    pub(crate) fn split(&mut self, name: &str, requests: Range<usize>) -> Result<SplitInfo, SamplesError> {
+    /// Writes the shards of one split, and counts their rows for the report.
+    pub(crate) fn split(
+        &mut self,
+        name: &str,
+        requests: Range<usize>,
+        tally: &mut Tally<'_>,
+    ) -> Result<SplitInfo, SamplesError> {
         let prepared = self.prepared;
         let rows = prepared.rows(&requests);
         let mut info =
@@ -57,7 +63,9 @@ impl<'a> Writer<'a> {
             let end = shard_end(&prepared.starts, first..requests.end, self.recipe.samples.rows_per_shard);
             let file = format!("{name}-{:05}.parquet", info.shards.len());
             let rows = prepared.rows(&(first..end));
-            let mut frame = self.shard(requests.start, rows.clone())?;
+            let request_of = requests_of(&prepared.starts, rows.clone());
+            let mut frame = self.shard(requests.start, rows.clone(), &request_of)?;
+            tally.add(name, prepared, first..end, &request_of, &frame)?;
             let notes = [(SHARD_FINGERPRINT, self.encoded.fingerprint())];
             let bytes = write_parquet(&mut frame, &self.folder.path(&file), &notes)?;
             info.shards.push(ShardInfo { file, rows: rows.len() as u64, bytes });
@@ -67,13 +75,12 @@ impl<'a> Writer<'a> {
         Ok(info)
     }
 
-    /// The rows `rows` of a split whose first request is `first`.
-    fn shard(&self, first: usize, rows: Range<usize>) -> Result<DataFrame, SamplesError> {
-        let requests = requests_of(&self.prepared.starts, rows.clone());
+    /// The rows `rows`, whose requests are `requests`, of a split whose first request is `first`.
+    fn shard(&self, first: usize, rows: Range<usize>, requests: &[u32]) -> Result<DataFrame, SamplesError> {
         let numbers: Vec<u32> = requests.iter().map(|request| request - first as u32).collect();
         let mut all = vec![Column::new("request".into(), numbers)];
         all.extend(self.prepared.keys(rows.clone()).map_err(SamplesError::step("making a shard"))?);
-        all.extend(self.encoded.columns(rows.clone(), &requests)?);
+        all.extend(self.encoded.columns(rows.clone(), requests)?);
         all.extend(self.prepared.label_columns(rows.clone()));
         DataFrame::new(rows.len(), all).map_err(SamplesError::step("making a shard"))
     }

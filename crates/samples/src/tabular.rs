@@ -164,6 +164,7 @@ impl<'t> Table<'t> {
             events: BTreeMap::new(),
             kept: None,
             negative_sampling_rate: 1.0,
+            delays: Vec::new(),
         })
     }
 

@@ -141,6 +141,16 @@ impl Values {
     }
 }
 
+impl Values {
+    /// How many of the rows `rows`, whose requests are `requests`, have no value.
+    pub(crate) fn missing(&self, rows: Range<usize>, requests: &[u32]) -> PolarsResult<usize> {
+        let values = self.rows(rows, requests)?;
+        let not_numbers =
+            if values.dtype().is_float() { values.is_nan()?.sum().unwrap_or(0) as usize } else { 0 };
+        Ok(values.null_count() + not_numbers)
+    }
+}
+
 impl Events {
     /// A list of integers or texts for each of `requests`.
     fn rows(&self, requests: &[u32]) -> PolarsResult<Series> {

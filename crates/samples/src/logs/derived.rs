@@ -166,7 +166,7 @@ impl Derived<'_> {
     }
 
     /// The events of a log, for impressions those of the samples.
-    fn log(&self, of: EventKind) -> Log<'_> {
+    pub(super) fn log(&self, of: EventKind) -> Log<'_> {
         match of {
             EventKind::Impressions => Log {
                 user: Cow::Owned(self.impressions.row_users()),
@@ -206,7 +206,7 @@ impl Derived<'_> {
     }
 
     /// The codes of each part of a key, of the users and items of some rows at some times.
-    fn parts<'a>(
+    pub(super) fn parts<'a>(
         &self,
         by: &[String],
         users: &'a [u32],
@@ -304,10 +304,10 @@ fn value_codes(column: &Column) -> Result<(Vec<u32>, usize), DataType> {
 }
 
 /// The columns of a log of events that keys are made of.
-struct Log<'a> {
-    user: Cow<'a, [u32]>,
-    item: &'a [u32],
-    time: &'a [i64],
+pub(super) struct Log<'a> {
+    pub(super) user: Cow<'a, [u32]>,
+    pub(super) item: &'a [u32],
+    pub(super) time: &'a [i64],
     events: Option<&'a Events>,
 }
 
@@ -325,7 +325,7 @@ impl<'a> Log<'a> {
         Self { user: Cow::Borrowed(&[]), item: &[], time: &[], events: None }
     }
 
-    fn column(&self, config: &Aggregate) -> Result<&'a Column, SamplesError> {
+    pub(super) fn column(&self, config: &Aggregate) -> Result<&'a Column, SamplesError> {
         let name = config.column.as_deref().unwrap_or_default();
         self.events.and_then(|events| events.column(name)).ok_or_else(|| {
             SamplesError::config(format!(

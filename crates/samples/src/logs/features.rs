@@ -9,6 +9,7 @@ use std::sync::Arc;
 use gatefold_schema::{
     Aggregate, BY_ITEM, BY_USER, EventKind, EventLogs, Feature, Level, Maturity, OBSERVED, Recipe, Side,
 };
+use polars::prelude::DataType;
 
 use super::{
     Logs,
@@ -35,12 +36,27 @@ pub(crate) struct Plan {
 }
 
 /// Where a feature's column is.
-enum Origin {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Made of events.
     Derived,
     /// The identifier of the user or the item.
     Key,
     Impressions,
-    Profiles,
+    Users,
+    Items,
+}
+
+impl Origin {
+    /// The word for people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Origin::Derived => "derived",
+            Origin::Key | Origin::Impressions => "impressions",
+            Origin::Users => "users",
+            Origin::Items => "items",
+        }
+    }
 }
 
 fn origin(feature: &Feature, config: &EventLogs, in_impressions: impl Fn(&str) -> bool) -> Origin {
@@ -57,9 +73,41 @@ fn origin(feature: &Feature, config: &EventLogs, in_impressions: impl Fn(&str) -
         Origin::Key
     } else if in_impressions(column) || feature.side == Side::Context {
         Origin::Impressions
+    } else if feature.side == Side::Item {
+        Origin::Items
     } else {
-        Origin::Profiles
+        Origin::Users
     }
+}
+
+/// Where the column of a feature is, and its type, which fits the feature; `None` of one that is made.
+pub(super) fn resolve(
+    feature: &Feature,
+    config: &EventLogs,
+    logs: &mut Logs,
+) -> Result<(Origin, Option<DataType>), SamplesError> {
+    let column = feature.source_column();
+    let origin = origin(feature, config, |name| logs.impressions.has(name));
+    let source = match origin {
+        Origin::Derived => return Ok((origin, None)),
+        Origin::Key | Origin::Impressions => Some(&mut logs.impressions.source),
+        Origin::Users => logs.users.as_mut().map(|file| &mut file.source),
+        Origin::Items => logs.items.as_mut().map(|file| &mut file.source),
+    };
+    let Some(source) = source else {
+        return Err(SamplesError::config(format!(
+            "feature '{}': the impressions have no column '{column}', and [samples.logs] has no {} to look in; add the \
+             file, or make the column by an aggregate or a sequence",
+            feature.name,
+            origin.name()
+        )));
+    };
+    if origin == Origin::Key {
+        columns::check_column(&source.name, &source.schema, column, feature)?;
+    } else {
+        source.use_feature(column, feature)?;
+    }
+    Ok((origin, source.schema.get(column).cloned()))
 }
 
 /// Finds the columns of all features and of what is made of events, and checks their types.
@@ -72,31 +120,12 @@ pub(super) fn plan(recipe: &Recipe, config: &EventLogs, logs: &mut Logs) -> Resu
     };
     for feature in recipe.sent_features() {
         let column = feature.source_column();
-        match origin(feature, config, |name| logs.impressions.has(name)) {
+        match resolve(feature, config, logs)?.0 {
             Origin::Derived => drop(plan.derived.insert(column.to_owned())),
-            Origin::Key => {
-                let source = &logs.impressions.source;
-                columns::check_column(&source.name, &source.schema, column, feature)?;
-            }
-            Origin::Impressions => {
-                logs.impressions.source.use_feature(column, feature)?;
-                add(&mut plan.impressions, column);
-            }
-            Origin::Profiles => {
-                let (file, wanted, what) = match feature.side {
-                    Side::Item => (&mut logs.items, &mut plan.items, "items"),
-                    _ => (&mut logs.users, &mut plan.users, "users"),
-                };
-                let Some(file) = file else {
-                    return Err(SamplesError::config(format!(
-                        "feature '{}': the impressions have no column '{column}', and [samples.logs] has no {what} to \
-                         look in; add the file, or make the column by an aggregate or a sequence",
-                        feature.name
-                    )));
-                };
-                file.source.use_feature(column, feature)?;
-                add(wanted, column);
-            }
+            Origin::Key => {}
+            Origin::Impressions => add(&mut plan.impressions, column),
+            Origin::Users => add(&mut plan.users, column),
+            Origin::Items => add(&mut plan.items, column),
         }
     }
     let mut item_column = |place: String, column: &str| {
@@ -197,11 +226,11 @@ impl Columns<'_> {
                 Origin::Derived => self.derived(feature)?,
                 Origin::Key => self.key(feature.side),
                 Origin::Impressions => self.shown(feature, column)?,
-                Origin::Profiles if feature.side == Side::Item => {
+                Origin::Items => {
                     let place = item_versions.get_or_insert_with(|| self.item_versions());
                     profile(self.items, column, place, Place::OfRow)?
                 }
-                Origin::Profiles => {
+                Origin::Users => {
                     let place = user_versions.get_or_insert_with(|| self.user_versions());
                     profile(self.users, column, place, Place::OfRequest)?
                 }

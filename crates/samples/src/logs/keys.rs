@@ -80,6 +80,17 @@ impl Ids {
         each(column, codes, |value| Ok(self.ints.find(value)), |text| Ok(self.texts.find(text)))
     }
 
+    /// The code of an identifier as a person writes it; [`NONE`] where there is no such one.
+    pub(crate) fn code(&self, written: &str) -> u32 {
+        match self.key_type {
+            KeyType::Text => self.texts.find(written),
+            KeyType::Unsigned => written.parse().map_or(NONE, |value| self.ints.find(value)),
+            KeyType::Signed => {
+                written.parse().map_or(NONE, |value: i64| self.ints.find(value.cast_unsigned()))
+            }
+        }
+    }
+
     /// The identifiers in the order of their codes.
     pub(crate) fn values(&self, name: &str) -> Series {
         let name = PlSmallStr::from_str(name);

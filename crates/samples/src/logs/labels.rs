@@ -14,7 +14,7 @@ use gatefold_schema::{
 use polars::prelude::*;
 
 use super::{events::Events, impressions::Impressions};
-use crate::{SamplesError, prepared::Label};
+use crate::{SamplesError, prepared::Label, report::Delays};
 
 /// What came of the impressions.
 #[derive(Debug)]
@@ -24,6 +24,33 @@ pub(crate) struct Outcomes {
     pub(crate) labels: Vec<Label>,
     /// Events by what became of them.
     pub(crate) events: BTreeMap<String, u64>,
+    /// The click that each row has, [`NONE`] where it has none.
+    pub(crate) click_of: Vec<u32>,
+    /// The conversion that each row's click has the credit for; empty where there is no log of them.
+    pub(crate) conversion_of: Vec<u32>,
+}
+
+impl Outcomes {
+    /// How long clicks came after their impressions, and conversions after their clicks.
+    pub(crate) fn delays(
+        &self,
+        impressions: &Impressions,
+        clicks: &Events,
+        conversions: Option<&Events>,
+    ) -> Vec<Delays> {
+        let clicked = |row: usize| Some(self.click_of[row]).filter(|click| *click != NONE);
+        let click_time = |row: usize| clicked(row).map(|click| clicks.time[click as usize]);
+        let after_shown =
+            (0..impressions.rows()).filter_map(|row| Some(click_time(row)? - impressions.time[row]));
+        let mut delays = vec![Delays::new("click", "impression", after_shown)];
+        if let Some(conversions) = conversions {
+            let after_click = self.conversion_of.iter().enumerate().filter(|(_, event)| **event != NONE);
+            let after_click = after_click
+                .filter_map(|(row, event)| Some(conversions.time[*event as usize] - click_time(row)?));
+            delays.push(Delays::new("conversion", "click", after_click));
+        }
+        delays
+    }
 }
 
 /// Labels the impressions by the clicks and conversions that count for them.
@@ -59,7 +86,7 @@ pub(crate) fn label(
         };
         labels.push(valued(own, log, event_of, &mut events)?);
     }
-    Ok(Outcomes { labels, events })
+    Ok(Outcomes { labels, events, click_of, conversion_of })
 }
 
 /// 1 for the rows that have an event.

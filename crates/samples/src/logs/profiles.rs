@@ -128,10 +128,20 @@ impl ProfileFile {
         if self.created.is_some() {
             table.created = Some(created);
         }
-        if let Some(mut all) = frames {
-            all.rechunk_mut_par();
-            table.columns = all.columns().to_vec();
-        }
+        // A table without rows has its columns all the same.
+        let empty = || {
+            let columns = wanted
+                .iter()
+                .filter_map(|name| Some(Column::new_empty(name.as_str().into(), log.schema.get(name)?)));
+            columns.collect::<Vec<_>>()
+        };
+        table.columns = match frames {
+            Some(mut all) => {
+                all.rechunk_mut_par();
+                all.columns().to_vec()
+            }
+            None => empty(),
+        };
         self.check_versions(&table, ids)?;
         Ok(table)
     }
@@ -174,6 +184,34 @@ impl Table {
     /// The column of this name, which was asked for when the table was read.
     pub(crate) fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name() == name)
+    }
+
+    /// The versions of one key: row, time from which it holds, and when it was written, in this order of time.
+    pub(super) fn history(&self, key: u32) -> Vec<(u32, Option<i64>, Option<i64>)> {
+        let of = |times: &[i64], row: u32| times.get(row as usize).copied();
+        let rows = (0..self.key.len() as u32).filter(|row| self.key[*row as usize] == key);
+        let versions = rows.map(|row| {
+            let created = self.created.as_ref().and_then(|created| of(created, row));
+            (row, of(&self.time, row), created)
+        });
+        let mut versions: Vec<_> = versions.collect();
+        versions.sort_by_key(|(_, time, created)| (*time, *created));
+        versions
+    }
+
+    /// How many keys the versions are numbered by, at least.
+    pub(super) fn keys(&self) -> usize {
+        self.key.iter().max().map_or(0, |key| *key as usize + 1)
+    }
+
+    /// How long a version holds, microseconds.
+    pub(super) fn ttl(&self) -> Option<i64> {
+        self.ttl
+    }
+
+    /// The columns that were read.
+    pub(super) fn columns(&self) -> &[Column] {
+        &self.columns
     }
 
     /// For each query the version that was known before it, [`NONE`] where there was none.

@@ -6,6 +6,7 @@ mod census;
 mod derived;
 mod logs;
 mod outcomes;
+mod report;
 mod sampling;
 mod served;
 mod sources;

@@ -65,18 +65,6 @@ fn shortest(value: &mut Value) {
 mod tests {
     use super::*;
 
-    /// The file beside the recipes, with the command that writes it again.
-    #[test]
-    fn the_schema_beside_the_recipes_is_that_of_this_program() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../training/recipes/recipe.schema.json");
-        let found = std::fs::read_to_string(path).unwrap_or_default();
-        assert_eq!(
-            found,
-            json_schema(),
-            "run `gatefold samples schema > training/recipes/recipe.schema.json`"
-        );
-    }
-
     #[test]
     fn the_schema_knows_keys_texts_defaults_and_both_forms_of_a_log() {
         let schema: Value = serde_json::from_str(&json_schema()).unwrap();

@@ -50,6 +50,7 @@ pub struct EventLogs {
     /// The server's request log: features of impressions that it has are taken from it, as they were
     /// served, and compared with those that the other logs give (`skew.json` of the sample folder).
     #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<FilesOr<Served>>")]
     pub served: Option<Served>,
     /// Which outcomes count.
     #[serde(default)]
@@ -173,7 +174,7 @@ impl TimeUnit {
 
 /// What becomes of rows that cannot be used: without a key or a time, with a time that cannot be one, or with a
 /// value that its type does not allow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnBadRow {
     /// They are left out; their number stands in the manifest.
@@ -291,7 +292,7 @@ impl From<Files> for Profiles {
 
 /// The server's request log: a row for each candidate of each request, with a column for each feature. A
 /// string in its place stands for `files`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Served {
     /// The files.

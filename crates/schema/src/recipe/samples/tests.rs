@@ -107,12 +107,14 @@ windows = ["1h"]
         (label("name = \"click\"\nof = \"clicks\""), "another label or audit column of this name"),
         (label("name = \"a\"\nof = \"impressions\""), "nothing that came of one"),
         (label("name = \"a\"\nof = \"clicks\"\nat_least = nan"), "at_least must be a finite number"),
-        ("leak_auc = 0.5".into(), "leak_auc must be above 0.5"),
         ("[adult]\ntrain = \"a\"\ntest = \"b\"".into(), "more than one source"),
     ] {
         let error = parsed(&more).unwrap_err().to_string();
         assert!(error.contains(message), "{more}: {error}");
     }
+    let leak = from_toml::<SamplesConfig>(&format!("leak_auc = 0.5\n{LOGS}"), "samples.toml").unwrap();
+    let error = leak.check().unwrap_err().to_string();
+    assert!(error.contains("leak_auc must be above 0.5"), "{error}");
     let error = from_toml::<SamplesConfig>("examples = 3", "samples.toml").unwrap().check().unwrap_err();
     assert!(error.to_string().contains("no source is given"), "{error}");
 }
