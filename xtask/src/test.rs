@@ -1,6 +1,9 @@
 //! `cargo xtask test`: every check of the project, in the order in which they fail fastest.
 
-use anyhow::Result;
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::workspace::{Workspace, step};
@@ -18,6 +21,7 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
     deploy::check(workspace)?;
     // The system tests drive the programs themselves.
     workspace.build_programs()?;
+    recipes(workspace)?;
     let mut tests = workspace.cargo();
     tests.args(["test", "--release", "--workspace"]);
     tests.args(options.filter.iter());
@@ -36,6 +40,24 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
         tests.env("DEPLOY_PYTHON", python);
     }
     step("tests", &mut tests)
+}
+
+/// The recipes by the schema that editors are given.
+fn recipes(workspace: &Workspace) -> Result<()> {
+    let Some(python) = venv::interpreter("deploy")? else { return Ok(()) };
+    let folder = workspace.program_folder()?;
+    let printed = Command::new(folder.join("gatefold")).args(["samples", "schema"]).output();
+    let printed = printed.context("gatefold samples schema cannot be run")?;
+    let schema = folder.join("recipe.schema.json");
+    fs::write(&schema, printed.stdout).with_context(|| format!("cannot write {}", schema.display()))?;
+    let mut check = Command::new(python.with_file_name("check-jsonschema"));
+    check.arg("--schemafile").arg(&schema);
+    for entry in
+        fs::read_dir(workspace.root.join("training/recipes")).context("training/recipes cannot be read")?
+    {
+        check.arg(entry?.path());
+    }
+    step("recipes", &mut check)
 }
 
 /// Clippy on every target, with the lints of the workspace; a warning is an error.

@@ -30,7 +30,11 @@ fn check_failure(arguments: &[&str], code: i32, expected: &[&str]) {
 fn every_help_shows_an_example() {
     for command in [
         "synth",
+        "samples init",
+        "samples validate",
+        "samples schema",
         "samples build",
+        "samples inspect",
         "train",
         "serve",
         "request",

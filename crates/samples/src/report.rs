@@ -131,7 +131,9 @@ impl<'a> Tally<'a> {
             name: name.to_owned(),
             rows: split.rows,
             requests: split.requests,
-            times: split.times.map(|times| times.map(|time| Instant::from_micros(time).to_string())),
+            times: split
+                .times
+                .map(|times| times.map(|time| Instant::from_micros(time - time % 1_000_000).to_string())),
             tasks: split
                 .outcomes
                 .iter()

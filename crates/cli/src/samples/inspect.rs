@@ -74,7 +74,9 @@ fn rows(args: &Args, set: &SampleSet, count: usize, console: &Console) -> Result
     }
     let mut table = table(found.columns.clone());
     table.column_iter_mut().for_each(|column| column.set_cell_alignment(CellAlignment::Left));
-    found.rows.into_iter().for_each(|row| drop(table.add_row(row)));
+    for row in found.rows {
+        table.add_row(row);
+    }
     console.print(&table.to_string())
 }
 

@@ -110,9 +110,10 @@ fn features(report: &DataReport) -> String {
     let mut columns: Vec<String> = ["feature", "side", "encoder"].map(str::to_owned).into();
     columns.extend(names.clone().map(|name| format!("missing {name}")));
     columns.extend(names.map(|name| format!("unknown {name}")));
-    let mut html = "<section>\n<h2>Features</h2>\n<p class=\"soft\">Values that are missing, and values that the \
+    let mut html =
+        "<section>\n<h2>Features</h2>\n<p class=\"soft\">Values that are missing, and values that the \
                     vocabulary does not have.</p>\n"
-        .to_owned();
+            .to_owned();
     html += &head(&columns);
     for feature in &report.features {
         let mut cells = vec![escape(&feature.side), escape(&feature.encoder)];
