@@ -41,6 +41,6 @@ pub use init::init;
 pub use outlook::{FileOutlook, Outlook, outlook};
 pub use progress::{Progress, Silent};
 pub use raw::{RawRows, RawTable, ScoreFile};
-pub use skew::{FeatureSkew, Skew, SkewExample};
 pub use report::REPORT;
+pub use skew::{FeatureSkew, Skew, SkewExample};
 pub use validate::{FeatureSource, validate};

@@ -42,8 +42,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use gatefold_schema::{
-    CLICK_LABEL, CONVERSION_LABEL, Correction, EventLogs, Files, Instant, Maturity, Recipe, Side, Span, VIEW_LABEL,
-    WEIGHT_COLUMN,
+    CLICK_LABEL, CONVERSION_LABEL, Correction, EventLogs, Files, Instant, Maturity, Recipe, Side, Span,
+    VIEW_LABEL, WEIGHT_COLUMN,
 };
 use polars::prelude::*;
 

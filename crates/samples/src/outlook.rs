@@ -68,13 +68,14 @@ fn files(recipe: &Recipe, folder: &Path) -> Result<Vec<FileOutlook>, SamplesErro
         }
         SampleSource::Census(files) => return Ok(vec![file("all", folder.join(&files.file))?]),
     };
-    let logs: [(&str, Option<&Files>); 6] = [
+    let logs: [(&str, Option<&Files>); 7] = [
         (IMPRESSIONS, Some(&config.impressions.files)),
         ("clicks", Some(&config.clicks.files)),
         ("conversions", config.conversions.as_ref().map(|log| &log.files)),
         ("users", config.users.as_ref().map(|table| &table.files)),
         ("items", config.items.as_ref().map(|table| &table.files)),
         ("audit", config.audit.as_ref()),
+        ("served", config.served.as_ref().map(|log| &log.files)),
     ];
     let mut found = Vec::new();
     for (log, files) in logs {

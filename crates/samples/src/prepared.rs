@@ -7,8 +7,8 @@ use gatefold_schema::{Recipe, WEIGHT_COLUMN};
 use polars::prelude::*;
 
 use crate::columns;
-use crate::skew::Skew;
 use crate::report::Delays;
+use crate::skew::Skew;
 use crate::values::{Starts, Values, requests_of};
 
 /// Labelled samples with raw feature values, in the order of the shards.
