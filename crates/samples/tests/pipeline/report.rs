@@ -362,6 +362,10 @@ fn a_recipe_begun_from_logs_is_built_as_it_is() {
         (Some("users"), Some("impressions"), Some("items"))
     );
     assert!(text.contains("# Not used: truth.parquet"), "{text}");
+    assert!(
+        text.contains("# 'impression_id' of impressions.parquet is not read: every row has its own."),
+        "{text}"
+    );
     let sides: Vec<&str> = ["device", "item_id", "age"]
         .map(|name| sources.iter().find(|source| source.feature == name).unwrap().side.as_str())
         .into();
