@@ -82,10 +82,9 @@ pub fn tests_folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Data that is handed out beside the checkout, if it is there.
+/// Data that is handed out beside the checkout, or beside a folder that it is in, if it is there.
 pub fn shared_folder() -> Option<PathBuf> {
-    let shared = tests_folder().join("../../shared");
-    shared.is_dir().then_some(shared)
+    tests_folder().ancestors().map(|folder| folder.join("shared")).find(|shared| shared.is_dir())
 }
 
 /// Copies a folder and what is in it.

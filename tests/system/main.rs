@@ -8,6 +8,7 @@ mod parity;
 mod request_log;
 mod resilience;
 mod store;
+mod samples_oracle;
 mod threads;
 mod triton;
 mod tune;

@@ -4,8 +4,11 @@
 //! peers in Python live in `benches/peers`. What is compared is measured in one run, in turns.
 
 mod cuda;
+mod samples;
 mod serve;
 mod train;
+
+pub(crate) use samples::peers as samples_peers;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -35,6 +38,9 @@ pub(crate) struct BenchOptions {
     /// Make the Python environment of the peers first, if it is not there (several gigabytes).
     #[arg(long)]
     with_peers: bool,
+    /// Impressions in the logs of `samples`.
+    #[arg(long, default_value_t = 10_000_000)]
+    impressions: u64,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -46,6 +52,8 @@ enum Bench {
     Cuda,
     /// Training of large models (T1, T2, T3) against PyTorch, torch-rechub and DeepCTR-Torch.
     Train,
+    /// Samples from event logs, against polars, pandas and DuckDB on the job of ../shared/bench/samples.
+    Samples,
 }
 
 impl BenchOptions {
@@ -67,6 +75,7 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
         Bench::Serve => ("serve", serve::measure(workspace, &programs, options)?),
         Bench::Cuda => ("cuda", cuda::measure(workspace, &programs, options)?),
         Bench::Train => ("train", train::measure(workspace, &programs, options)?),
+        Bench::Samples => ("samples", samples::measure(workspace, &programs, options)?),
     };
     let text = format!("{}\n{}", outcome.table, outcome.bars.render());
     table::print(&text);

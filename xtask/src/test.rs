@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::workspace::{Workspace, step};
-use crate::{deploy, onnx_runtime, venv};
+use crate::{bench, deploy, onnx_runtime, venv};
 
 #[derive(Args)]
 pub(crate) struct TestOptions {
@@ -35,6 +35,10 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
         eprintln!(
             "==> tests/python and tests/store are left out: python3 with its venv module is not installed"
         );
+    }
+    if bench::samples_peers(&workspace.root).is_some() && venv::is_possible() {
+        let requirements = workspace.root.join("benches/peers/requirements-samples.txt");
+        tests.env("SAMPLES_PYTHON", venv::make("samples-peers", &requirements)?);
     }
     if let Some(python) = venv::interpreter("deploy")? {
         tests.env("DEPLOY_PYTHON", python);
