@@ -15,7 +15,7 @@ mod vocabulary;
 use std::collections::BTreeMap;
 
 use gatefold_schema::{
-    ConfigError, Encoder as Encoding, EncoderSet, EncoderState, Feature, FittedFeature, Vocabulary,
+    ConfigError, Encoder as Encoding, EncoderSet, EncoderState, Feature, FittedFeature, Kind, Vocabulary,
 };
 
 use crate::RawColumn;
@@ -120,12 +120,35 @@ impl Fitter {
         if fits {
             return Ok(());
         }
-        Err(ConfigError::new(format!(
-            "feature '{}': values of type {}, expected {}",
-            feature.name,
-            column.values.type_name(),
-            crate::encoder::type_name(feature)
-        )))
+        Err(wrong_type(feature, column))
+    }
+
+    /// Whether the feature at `index` learns a vocabulary of single values, which [`Fitter::add_counted`] takes.
+    pub fn counts_values(&self, index: usize) -> bool {
+        let feature = &self.features[index];
+        matches!(feature.encoder, Encoding::Vocab { .. }) && feature.kind == Kind::Categorical
+    }
+
+    /// As [`Fitter::add`] of a column that has the value of each row of `column` as often as `counts` says, for a
+    /// feature of which [`Fitter::counts_values`] is true.
+    ///
+    /// # Errors
+    /// As [`Fitter::add`].
+    pub fn add_counted(
+        &mut self,
+        index: usize,
+        column: &RawColumn<'_>,
+        counts: &[u64],
+    ) -> Result<(), ConfigError> {
+        if !self.needs(index) {
+            return Ok(());
+        }
+        let feature = &self.features[index];
+        let counter = self.vocabularies.get_mut(feature.table_name());
+        if counter.is_some_and(|counter| counter.add_counted(column, counts)) {
+            return Ok(());
+        }
+        Err(wrong_type(feature, column))
     }
 
     /// Counts values of the feature at `index` with the labels of their rows; nothing where
@@ -210,4 +233,13 @@ impl Fitter {
         }
         (set, tables)
     }
+}
+
+fn wrong_type(feature: &Feature, column: &RawColumn<'_>) -> ConfigError {
+    ConfigError::new(format!(
+        "feature '{}': values of type {}, expected {}",
+        feature.name,
+        column.values.type_name(),
+        crate::encoder::type_name(feature)
+    ))
 }

@@ -16,7 +16,7 @@ use crate::{
     Progress, SamplesError, columns,
     parallel::for_each_index,
     prepared::Prepared,
-    values::{Events, Listed, Place, Values, requests_of},
+    values::{self, Events, Listed, Place, Values, requests_of},
 };
 
 /// Rows whose raw values are in memory at one time.
@@ -41,6 +41,20 @@ pub(crate) fn fit(
         let mut part = empty.clone();
         let task = part.target_task(index).map(str::to_owned);
         if !part.needs(index) && task.is_none() {
+            return Ok(part);
+        }
+        if part.counts_values(index)
+            && let Some(Values::Scalars { dictionary, place }) = &prepared.values[index]
+            && dictionary.len() <= train.len()
+        {
+            // How often a value occurs is how often its places do: no row's value is looked at.
+            let raw = raw(dictionary, &recipe.features[index])?;
+            let column = columns::raw_column(&raw).map_err(SamplesError::step("reading raw values"))?;
+            part.add_counted(
+                index,
+                &column,
+                &place.counts(dictionary.len(), train.clone(), &prepared.starts),
+            )?;
             return Ok(part);
         }
         let cross = Cross::declared(&recipe.features, index)?;
@@ -78,9 +92,7 @@ impl Source<'_> {
             return Err(SamplesError::config(format!("feature '{}' has no column of its own", feature.name)));
         };
         let requests = requests_of(&self.prepared.starts, rows.clone());
-        let values = values.rows(rows, &requests);
-        let values = values.and_then(|values| columns::normalise(&values.into_column(), feature));
-        values.map_err(SamplesError::step("reading raw values"))
+        raw(&values.rows(rows, &requests).map_err(SamplesError::step("reading raw values"))?, feature)
     }
 
     /// Calls `work` with rows `rows` of the feature at `index`, which `cross` combines where it is crossed.
@@ -147,6 +159,12 @@ impl Source<'_> {
     }
 }
 
+/// Values as their source has them, in the type of a feature.
+fn raw(values: &Series, feature: &Feature) -> Result<Series, SamplesError> {
+    let values = columns::normalise(&values.clone().into_column(), feature);
+    values.map_err(SamplesError::step("reading raw values"))
+}
+
 fn encode_error(source: gatefold_features::EncodeError) -> SamplesError {
     SamplesError::Encode { origin: "encoding the samples".to_owned(), source }
 }
@@ -166,6 +184,8 @@ enum Ahead {
     Nothing,
     /// A dictionary.
     Dictionary(FeatureColumn),
+    /// The whole numbers from 0 up to the largest of a dictionary of them, such as counts.
+    Numbers(FeatureColumn),
     /// The codes of what events list; [`PADDING_CODE`] where nothing is listed.
     Elements(Vec<i32>),
 }
@@ -183,14 +203,16 @@ impl<'a> Encoded<'a> {
         let ahead = for_each_index(prepared.values.len(), progress, |index| -> Result<Ahead, SamplesError> {
             let feature = &encoder.set().features[index].feature;
             match &prepared.values[index] {
-                Some(Values::Scalars { dictionary, .. })
-                    if dictionary.len() <= rows / 2 && !tables.contains_key(&index) =>
+                Some(Values::Scalars { .. }) if tables.contains_key(&index) => Ok(Ahead::Nothing),
+                Some(Values::Scalars { dictionary, place: Place::Row | Place::Request })
+                    if let Some(largest) = values::largest(dictionary)
+                        && (largest as usize) < dictionary.len() / 2 =>
                 {
-                    let raw = columns::normalise(&dictionary.clone().into_column(), feature);
-                    let raw = raw.map_err(SamplesError::step("encoding"))?;
-                    let column = columns::raw_column(&raw).map_err(SamplesError::step("encoding"))?;
-                    let encoded = encoder.encode_column(index, &column, raw.len(), Strictness::Lenient);
-                    encoded.map(Ahead::Dictionary).map_err(encode_error)
+                    let numbers = UInt32Chunked::from_iter_values(PlSmallStr::EMPTY, 0..=largest);
+                    whole(encoder, index, &numbers.into_series()).map(Ahead::Numbers)
+                }
+                Some(Values::Scalars { dictionary, .. }) if dictionary.len() <= rows / 2 => {
+                    whole(encoder, index, dictionary).map(Ahead::Dictionary)
                 }
                 Some(Values::Events(Events { listed: Listed::Value { dictionary, .. }, .. })) => {
                     elements(encoder, index, feature, dictionary).map(Ahead::Elements)
@@ -227,6 +249,15 @@ impl<'a> Encoded<'a> {
                 };
                 let count = requests.len();
                 Ok(columns::encoded_column(name, &picked, 0, count))
+            }
+            (Ahead::Numbers(encoded), Some(Values::Scalars { dictionary, place })) => {
+                let numbers = match place {
+                    Place::Row => values::whole_numbers(dictionary, rows),
+                    _ => values::whole_numbers(dictionary, requests.iter().map(|request| *request as usize)),
+                };
+                let numbers = numbers.map_err(SamplesError::step("encoding"))?;
+                let count = numbers.len();
+                Ok(columns::encoded_column(name, &pick(encoded, numbers.into_iter()), 0, count))
             }
             (
                 Ahead::Elements(codes),
@@ -271,6 +302,13 @@ impl<'a> Encoded<'a> {
             encoded.map_err(encode_error)
         })
     }
+}
+
+/// Encodes all of a dictionary.
+fn whole(encoder: &Encoder, index: usize, dictionary: &Series) -> Result<FeatureColumn, SamplesError> {
+    let raw = raw(dictionary, &encoder.set().features[index].feature)?;
+    let column = columns::raw_column(&raw).map_err(SamplesError::step("encoding"))?;
+    encoder.encode_column(index, &column, raw.len(), Strictness::Lenient).map_err(encode_error)
 }
 
 /// The code of each value as an element of a sequence.

@@ -81,6 +81,57 @@ pub(crate) fn requests_of(starts: &Starts, rows: Range<usize>) -> Vec<u32> {
     of
 }
 
+impl Place {
+    /// How often each of `length` places is that of one of some rows.
+    pub(crate) fn counts(&self, length: usize, rows: Range<usize>, starts: &Starts) -> Vec<u64> {
+        let mut counts = vec![0; length];
+        let mut count = |place: u32| {
+            if place != NONE {
+                counts[place as usize] += 1;
+            }
+        };
+        match self {
+            Place::Row => rows.for_each(|row| count(row as u32)),
+            Place::Request => requests_of(starts, rows).into_iter().for_each(count),
+            Place::OfRow(place) => place[rows].iter().copied().for_each(count),
+            Place::OfRequest(place) => {
+                requests_of(starts, rows).into_iter().for_each(|request| count(place[request as usize]));
+            }
+        }
+        counts
+    }
+}
+
+/// The largest of whole numbers from 0; nothing of another dictionary, or where one is missing.
+pub(crate) fn largest(dictionary: &Series) -> Option<u32> {
+    let unsigned = matches!(dictionary.dtype(), DataType::UInt8 | DataType::UInt16 | DataType::UInt32);
+    if !unsigned || dictionary.has_nulls() {
+        return None;
+    }
+    dictionary.max::<u32>().ok().flatten()
+}
+
+/// The numbers at some places of a dictionary that has a [`largest`].
+pub(crate) fn whole_numbers(
+    dictionary: &Series,
+    places: impl Iterator<Item = usize>,
+) -> PolarsResult<Vec<u32>> {
+    Ok(match dictionary.dtype() {
+        DataType::UInt8 => {
+            let numbers = dictionary.u8()?.cont_slice()?;
+            places.map(|place| u32::from(numbers[place])).collect()
+        }
+        DataType::UInt16 => {
+            let numbers = dictionary.u16()?.cont_slice()?;
+            places.map(|place| u32::from(numbers[place])).collect()
+        }
+        _ => {
+            let numbers = dictionary.u32()?.cont_slice()?;
+            places.map(|place| numbers[place]).collect()
+        }
+    })
+}
+
 impl Values {
     /// One value a row.
     pub(crate) fn of_rows(dictionary: Series) -> Self {

@@ -38,10 +38,28 @@ impl VocabularyCounter {
                     .for_each(|value| *counts.entry(*value).or_default() += 1);
             }
             (VocabularyCounter::Text(counts), RawValues::Texts(values)) => {
-                present(values, column).for_each(|value| count_text(counts, value));
+                present(values, column).for_each(|value| count_text(counts, value, 1));
             }
             (VocabularyCounter::Text(counts), RawValues::TextLists { values, offsets }) => {
-                present_elements(values, offsets, column).for_each(|value| count_text(counts, value));
+                present_elements(values, offsets, column).for_each(|value| count_text(counts, value, 1));
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Counts each present value as often as `counts` says; `false` if they are of another type, or lists.
+    #[must_use]
+    pub fn add_counted(&mut self, column: &RawColumn<'_>, counts: &[u64]) -> bool {
+        let seen =
+            |(row, count): (usize, &u64)| (*count > 0 && !column.is_missing(row)).then_some((row, *count));
+        let seen = counts.iter().enumerate().filter_map(seen);
+        match (self, &column.values) {
+            (VocabularyCounter::Int(all), RawValues::Ints(values)) => {
+                seen.for_each(|(row, count)| *all.entry(values[row]).or_default() += count);
+            }
+            (VocabularyCounter::Text(all), RawValues::Texts(values)) => {
+                seen.for_each(|(row, count)| count_text(all, values[row], count));
             }
             _ => return false,
         }
@@ -81,9 +99,9 @@ impl VocabularyCounter {
     }
 }
 
-fn count_text(counts: &mut HashMap<Box<str>, u64, FastState>, value: &str) {
+fn count_text(counts: &mut HashMap<Box<str>, u64, FastState>, value: &str, times: u64) {
     match counts.get_mut(value) {
-        Some(count) => *count += 1,
-        None => drop(counts.insert(value.into(), 1)),
+        Some(count) => *count += times,
+        None => drop(counts.insert(value.into(), times)),
     }
 }

@@ -24,7 +24,8 @@ use super::{
     profiles::Table,
 };
 use crate::{
-    SamplesError,
+    SamplesError, Silent,
+    parallel::for_each_index,
     values::{self, Listed, Place, Values},
 };
 
@@ -62,29 +63,39 @@ pub(crate) fn names(config: &EventLogs) -> Vec<String> {
 impl Derived<'_> {
     /// Makes the columns of which some are in `wanted`.
     pub(crate) fn columns(&self, wanted: &BTreeSet<String>) -> Result<Vec<Made>, SamplesError> {
-        let mut made = Vec::new();
         let needed = |aggregate: &&Aggregate| {
             aggregate.windows.iter().any(|window| wanted.contains(&aggregate.column_name(*window)))
         };
         let aggregates: Vec<&Aggregate> = self.config.aggregates.iter().filter(needed).collect();
-        let mut done: Vec<&[String]> = Vec::new();
-        for first in &aggregates {
-            if done.contains(&first.by.as_slice()) {
-                continue;
-            }
-            done.push(&first.by);
-            // The queries are put in order once for all aggregates by one key.
-            let queries = self.queries(&first.by)?;
-            for aggregate in aggregates.iter().filter(|other| other.by == first.by) {
-                made.extend(self.aggregate(aggregate, &queries)?);
+        let mut keys: Vec<&[String]> = Vec::new();
+        for aggregate in &aggregates {
+            if !keys.contains(&aggregate.by.as_slice()) {
+                keys.push(&aggregate.by);
             }
         }
-        for sequence in &self.config.sequences {
-            if wanted.contains(&sequence.name)
+        let listed = |sequence: &&SequenceConfig| {
+            wanted.contains(&sequence.name)
                 || sequence.gaps.as_ref().is_some_and(|gaps| wanted.contains(gaps))
-            {
-                made.extend(self.sequence(sequence)?);
-            }
+        };
+        let sequences: Vec<&SequenceConfig> = self.config.sequences.iter().filter(listed).collect();
+        let parts =
+            for_each_index(keys.len() + sequences.len(), &mut Silent, |index| match keys.get(index) {
+                Some(by) => self.aggregates(by, &aggregates),
+                None => self.sequence(sequences[index - keys.len()]),
+            });
+        let mut made = Vec::new();
+        for part in parts {
+            made.extend(part?);
+        }
+        Ok(made)
+    }
+
+    /// All aggregates by one key: what they are asked about is put in order once.
+    fn aggregates(&self, by: &[String], all: &[&Aggregate]) -> Result<Vec<Made>, SamplesError> {
+        let queries = self.queries(by)?;
+        let mut made = Vec::new();
+        for aggregate in all.iter().filter(|aggregate| aggregate.by == by) {
+            made.extend(self.aggregate(aggregate, &queries)?);
         }
         Ok(made)
     }
@@ -92,12 +103,12 @@ impl Derived<'_> {
     fn aggregate(&self, config: &Aggregate, queries: &Queries) -> Result<Vec<Made>, SamplesError> {
         let spans: Vec<Option<i64>> = config.windows.iter().map(|window| Some(window.micros())).collect();
         let view = queries.order.view();
-        let events = self.events(config.of, &config.by, &queries.chain)?;
+        let events = self.events(config.of, &config.by, queries)?;
         let events = events.view();
         let columns: Vec<Series> = match config.what {
             Statistic::Count => split(&counts(view, &[events], &spans), spans.len(), narrow),
             Statistic::Rate => {
-                let shown = self.events(EventKind::Impressions, &config.by, &queries.chain)?;
+                let shown = self.events(EventKind::Impressions, &config.by, queries)?;
                 let shown = counts(view, &[shown.view()], &spans);
                 let (weight, prior) = (config.weight.unwrap_or(1.0), config.prior.unwrap_or(0.0));
                 let happened = counts(view, &[events], &spans);
@@ -149,8 +160,7 @@ impl Derived<'_> {
             Listed::Value { dictionary: self.keys.items.values(""), place: Arc::new(log.item.to_vec()) }
         } else {
             let (table, column) = self.item_column(&config.column)?;
-            let items = Timeline::new(&log.item, &log.time, self.keys.items.len()).map_err(many)?;
-            let place = table.versions(items.view()).map_err(many)?;
+            let place = table.versions(log.item, log.time, self.keys.items.len()).map_err(many)?;
             Listed::Value { dictionary: column.as_materialized_series().clone(), place: Arc::new(place) }
         };
         let made = |name: &str, listed: Listed| Made {
@@ -185,7 +195,8 @@ impl Derived<'_> {
         if by == [BY_USER] {
             let users = self.keys.users.len();
             let order = Timeline::new(&impressions.user, &impressions.request_time, users).map_err(many)?;
-            return Ok(Queries { level: Level::Request, order, chain: Chain::default() });
+            let (level, chain) = (Level::Request, Chain::default());
+            return Ok(Queries { level, order, chain, are_impressions: false });
         }
         let times = impressions.row_request_times();
         let users = if by.iter().any(|part| part == BY_USER) { impressions.row_users() } else { Vec::new() };
@@ -194,15 +205,25 @@ impl Derived<'_> {
         let codes = chain.intern(&parts)?;
         let keys = self.key_count(by, &chain)?;
         let order = Timeline::new(&codes, &times, keys).map_err(many)?;
-        Ok(Queries { level: Level::Candidate, order, chain })
+        let are_impressions = matches!(times, Cow::Borrowed(_));
+        Ok(Queries { level: Level::Candidate, order, chain, are_impressions })
     }
 
     /// The events of a log in the order of the key and time.
-    fn events(&self, of: EventKind, by: &[String], chain: &Chain) -> Result<Timeline, SamplesError> {
+    fn events<'q>(
+        &self,
+        of: EventKind,
+        by: &[String],
+        queries: &'q Queries,
+    ) -> Result<Cow<'q, Timeline>, SamplesError> {
+        if of == EventKind::Impressions && queries.are_impressions {
+            return Ok(Cow::Borrowed(&queries.order));
+        }
         let log = self.log(of);
         let parts = self.parts(by, &log.user, log.item, log.time)?;
-        let codes = chain.find(&parts);
-        Timeline::new(&codes, log.time, self.key_count(by, chain)?).map_err(many)
+        let codes = queries.chain.find(&parts);
+        let keys = self.key_count(by, &queries.chain)?;
+        Timeline::new(&codes, log.time, keys).map(Cow::Owned).map_err(many)
     }
 
     /// The codes of each part of a key, of the users and items of some rows at some times.
@@ -219,8 +240,7 @@ impl Derived<'_> {
             column => {
                 let (table, _) = self.item_column(column)?;
                 let (codes, _) = self.item_codes(column)?;
-                let order = Timeline::new(items, times, self.keys.items.len()).map_err(many)?;
-                let versions = table.versions(order.view()).map_err(many)?;
+                let versions = table.versions(items, times, self.keys.items.len()).map_err(many)?;
                 let code = |version: u32| if version == NONE { NONE } else { codes[version as usize] };
                 Ok(Cow::Owned(versions.into_iter().map(code).collect()))
             }
@@ -343,6 +363,8 @@ struct Queries {
     level: Level,
     order: Timeline,
     chain: Chain,
+    /// Whether they are at the times of the impressions, each row at its own.
+    are_impressions: bool,
 }
 
 /// Codes for keys of several parts: each level numbers the pairs of a key so far and its next part.
@@ -353,11 +375,11 @@ struct Chain {
 
 impl Chain {
     /// A code for each row's key, new ones for keys that are new; [`NONE`] where a part is missing.
-    fn intern(&mut self, parts: &[Cow<'_, [u32]>]) -> Result<Vec<u32>, SamplesError> {
-        let Some((first, rest)) = parts.split_first() else { return Ok(Vec::new()) };
-        let mut codes = first.to_vec();
+    fn intern<'a>(&mut self, parts: &'a [Cow<'_, [u32]>]) -> Result<Cow<'a, [u32]>, SamplesError> {
+        let Some((first, rest)) = parts.split_first() else { return Ok(Cow::default()) };
+        let mut codes = Cow::Borrowed(&**first);
         for (level, part) in self.levels.iter_mut().zip(rest) {
-            for (code, next) in codes.iter_mut().zip(part.iter()) {
+            for (code, next) in codes.to_mut().iter_mut().zip(part.iter()) {
                 *code = match (*code, *next) {
                     (NONE, _) | (_, NONE) => NONE,
                     (code, next) => level.intern(pair(code, next)).map_err(many)?,
@@ -368,11 +390,11 @@ impl Chain {
     }
 
     /// As [`Chain::intern`], with [`NONE`] for keys that are not known.
-    fn find(&self, parts: &[Cow<'_, [u32]>]) -> Vec<u32> {
-        let Some((first, rest)) = parts.split_first() else { return Vec::new() };
-        let mut codes = first.to_vec();
+    fn find<'a>(&self, parts: &'a [Cow<'_, [u32]>]) -> Cow<'a, [u32]> {
+        let Some((first, rest)) = parts.split_first() else { return Cow::default() };
+        let mut codes = Cow::Borrowed(&**first);
         for (level, part) in self.levels.iter().zip(rest) {
-            for (code, next) in codes.iter_mut().zip(part.iter()) {
+            for (code, next) in codes.to_mut().iter_mut().zip(part.iter()) {
                 let known = *code != NONE && *next != NONE;
                 *code = if known { level.find(pair(*code, *next)) } else { NONE };
             }

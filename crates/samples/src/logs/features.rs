@@ -243,19 +243,14 @@ impl Columns<'_> {
     fn user_versions(&self) -> Result<Arc<Vec<u32>>, gatefold_history::HistoryError> {
         let Some(table) = self.users else { return Ok(Arc::default()) };
         let impressions = self.impressions;
-        let order = gatefold_history::Timeline::new(
-            &impressions.user,
-            &impressions.request_time,
-            self.keys.users.len(),
-        )?;
-        table.versions(order.view()).map(Arc::new)
+        let users = self.keys.users.len();
+        table.versions(&impressions.user, &impressions.request_time, users).map(Arc::new)
     }
 
     fn item_versions(&self) -> Result<Arc<Vec<u32>>, gatefold_history::HistoryError> {
         let Some(table) = self.items else { return Ok(Arc::default()) };
         let times = self.impressions.row_request_times();
-        let order = gatefold_history::Timeline::new(&self.impressions.item, &times, self.keys.items.len())?;
-        table.versions(order.view()).map(Arc::new)
+        table.versions(&self.impressions.item, &times, self.keys.items.len()).map(Arc::new)
     }
 
     fn derived(&self, feature: &Feature) -> Result<Values, SamplesError> {

@@ -1,5 +1,7 @@
 //! The impressions: read, put in order, each item once a request.
 
+use std::borrow::Cow;
+
 use gatefold_history::{NONE, Timeline};
 use gatefold_schema::Log;
 use polars::prelude::*;
@@ -93,9 +95,17 @@ impl Impressions {
         self.spread(&self.user)
     }
 
-    /// Time of every row's request.
-    pub(crate) fn row_request_times(&self) -> Vec<i64> {
-        self.spread(&self.request_time)
+    /// Time of every row's request: the rows' own times where they are the same.
+    pub(crate) fn row_request_times(&self) -> Cow<'_, [i64]> {
+        let mut requests = self.request_time.iter().zip(self.starts.windows(2));
+        let one = |(time, bounds): (&i64, &[u32])| {
+            self.time[bounds[0] as usize..bounds[1] as usize].iter().all(|other| other == time)
+        };
+        if requests.all(one) {
+            Cow::Borrowed(&self.time)
+        } else {
+            Cow::Owned(self.spread(&self.request_time))
+        }
     }
 
     /// A value of each request for each of its rows.
@@ -202,13 +212,15 @@ impl ImpressionLog {
         }
         dropped.extend(bad);
         let (mut impressions, order) = raw.in_order(&keys, &log.name)?;
+        let audit_codes = std::mem::take(&mut raw.audit);
+        drop(raw);
         let place = std::sync::Arc::new(order);
         for builder in builders {
             let name = builder.name().to_owned();
             impressions.columns.push((name, builder.finish(&place)));
         }
         if let Some(ids) = audit_ids {
-            let codes = place.iter().map(|&row| raw.audit[row as usize]).collect();
+            let codes = place.iter().map(|&row| audit_codes[row as usize]).collect();
             impressions.audit = Some((ids, codes));
         }
         Ok((impressions, keys))
@@ -231,7 +243,7 @@ impl RawRows {
         let count = keys.requests.len();
         let by_request = Timeline::new(&self.request, &self.time, count)
             .map_err(|error| SamplesError::source(log, error.to_string()))?;
-        let by_request = by_request.view();
+        let ordered = by_request.view();
 
         // The rows of a request, each item once: the earliest, and of equals the first of the log.
         let mut rows: Vec<u32> = Vec::with_capacity(self.request.len());
@@ -239,10 +251,10 @@ impl RawRows {
         let mut request_time = Vec::with_capacity(count);
         bounds.push(0);
         for request in 0..count {
-            let positions = by_request.positions(request);
+            let positions = ordered.positions(request);
             let first = rows.len();
-            request_time.push(by_request.times().get(positions.start).copied().unwrap_or(i64::MIN));
-            rows.extend_from_slice(&by_request.rows()[positions]);
+            request_time.push(ordered.times().get(positions.start).copied().unwrap_or(i64::MIN));
+            rows.extend_from_slice(&ordered.rows()[positions]);
             let own = &mut rows[first..];
             if let Some(other) =
                 own.iter().find(|row| self.user[**row as usize] != self.user[own[0] as usize])
@@ -270,6 +282,7 @@ impl RawRows {
             rows.truncate(end);
             bounds.push(end as u32);
         }
+        drop(by_request);
         let again = (self.request.len() - rows.len()) as u64;
 
         let mut requests: Vec<u32> =

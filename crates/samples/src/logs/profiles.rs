@@ -1,7 +1,7 @@
 //! Profiles of users and items: several versions of each, of which a request sees the last one before it.
 
 use gatefold_history::{
-    HistoryError, NONE, View,
+    HistoryError, NONE, Timeline,
     latest::{Versions, latest},
 };
 use gatefold_schema::{Profiles, Side};
@@ -214,26 +214,22 @@ impl Table {
         &self.columns
     }
 
-    /// For each query the version that was known before it, [`NONE`] where there was none.
-    pub(crate) fn versions(&self, queries: View<'_>) -> Result<Vec<u32>, HistoryError> {
+    /// For each query, a key below `keys` at a time, the version that was known before it; [`NONE`] where there was
+    /// none, and of the key [`NONE`].
+    pub(crate) fn versions(&self, key: &[u32], time: &[i64], keys: usize) -> Result<Vec<u32>, HistoryError> {
         if self.time.is_empty() {
-            return Ok(self.at_any_time(queries));
+            return Ok(self.at_any_time(key, keys));
         }
-        let versions = Versions::new(&self.key, &self.time, self.created.as_deref(), queries.keys())?;
-        Ok(latest(queries, &versions, self.ttl))
+        let queries = Timeline::new(key, time, keys)?;
+        let versions = Versions::new(&self.key, &self.time, self.created.as_deref(), keys)?;
+        Ok(latest(queries.view(), &versions, self.ttl))
     }
 
-    fn at_any_time(&self, queries: View<'_>) -> Vec<u32> {
-        let mut row_of = vec![NONE; queries.keys()];
+    fn at_any_time(&self, key: &[u32], keys: usize) -> Vec<u32> {
+        let mut row_of = vec![NONE; keys];
         for (row, key) in self.key.iter().enumerate() {
             row_of[*key as usize] = row as u32;
         }
-        let mut found = vec![NONE; queries.row_count()];
-        for key in 0..queries.keys() {
-            for position in queries.positions(key) {
-                found[queries.rows()[position] as usize] = row_of[key];
-            }
-        }
-        found
+        key.iter().map(|key| row_of.get(*key as usize).copied().unwrap_or(NONE)).collect()
     }
 }
