@@ -107,6 +107,37 @@ fn damaged_edges_are_refused() {
 }
 
 #[test]
+fn counted_values_are_as_many_rows() {
+    let text = r#"
+        [[feature]]
+        name = "city"
+        side = "user"
+        kind = "categorical"
+        type = "text"
+        encoder = { kind = "vocab", min_count = 2 }
+        embedding = 2
+        [[feature]]
+        name = "age"
+        side = "user"
+        kind = "numeric"
+        type = "int"
+        encoder = { kind = "standardize" }
+    "#;
+    let features = parsed(text);
+    let mut counted = Fitter::new(&features).unwrap();
+    assert!(counted.counts_values(0) && !counted.counts_values(1));
+    let values = texts(&[Some("a"), Some("b"), None, Some("a"), Some("never"), Some("c")]);
+    counted.add_counted(0, &values, &[1, 3, 9, 1, 0, 1]).unwrap();
+    let mut rows = Fitter::new(&features).unwrap();
+    rows.add(0, &texts(&[Some("b"), Some("a"), Some("b"), Some("c"), Some("a"), Some("b")])).unwrap();
+    let vocabulary = |fitter: Fitter| fitter.finish().vocabularies["city"].values.clone();
+    assert_eq!(vocabulary(counted.clone()), VocabularyValues::Text(vec!["b".into(), "a".into()]));
+    assert_eq!(vocabulary(counted.clone()), vocabulary(rows));
+    let error = counted.add_counted(0, &ints(&[1]), &[1]).unwrap_err().to_string();
+    assert!(error.starts_with("feature 'city': values of type int"), "{error}");
+}
+
+#[test]
 fn a_feature_that_is_not_fitted_is_looked_up_in_its_table() {
     let text = r#"
         [[feature]]
