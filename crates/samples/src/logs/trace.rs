@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use gatefold_history::{NONE, Timeline};
+use gatefold_history::NONE;
 use gatefold_schema::{Aggregate, BY_ITEM, BY_USER, ClickKey, EventKind, Instant, LabelConfig, Statistic};
 use polars::prelude::*;
 
@@ -237,9 +237,8 @@ impl Trace {
     /// The version of a key that the request sees, by the pipeline's own rule.
     fn version(&self, table: &Table, key: u32) -> Result<u32, SamplesError> {
         // Queries must number as many keys as the versions do.
-        let query =
-            Timeline::new(&[key], &[self.codes.now], table.keys().max(key as usize + 1)).map_err(many)?;
-        Ok(table.versions(query.view()).map_err(many)?[0])
+        let keys = table.keys().max(key as usize + 1);
+        Ok(table.versions(&[key], &[self.codes.now], keys).map_err(many)?[0])
     }
 
     /// An aggregate over the window at `place`, and the events that went into it.
