@@ -10,6 +10,7 @@ use crate::{
     encode::Encoded,
     files::write_parquet,
     folder::StagedFolder,
+    parallel::in_order,
     prepared::Prepared,
     report::Tally,
     values::{Starts, requests_of},
@@ -58,31 +59,24 @@ impl<'a> Writer<'a> {
                 info.positives.insert(label.name.clone(), positives as u64);
             }
         }
-        let mut first = requests.start;
-        while first < requests.end {
-            let end = shard_end(&prepared.starts, first..requests.end, self.recipe.samples.rows_per_shard);
-            let file = format!("{name}-{:05}.parquet", info.shards.len());
-            let rows = prepared.rows(&(first..end));
+        let (recipe, encoded, folder) = (self.recipe, self.encoded, self.folder);
+        let shards = shards(&prepared.starts, requests.clone(), recipe.samples.rows_per_shard);
+        let file = |index: usize| format!("{name}-{index:05}.parquet");
+        let write = |index: usize| -> Result<Written, SamplesError> {
+            let rows = prepared.rows(&shards[index]);
             let request_of = requests_of(&prepared.starts, rows.clone());
-            let mut frame = self.shard(requests.start, rows.clone(), &request_of)?;
-            tally.add(name, prepared, first..end, &request_of, &frame)?;
-            let notes = [(SHARD_FINGERPRINT, self.encoded.fingerprint())];
-            let bytes = write_parquet(&mut frame, &self.folder.path(&file), &notes)?;
-            info.shards.push(ShardInfo { file, rows: rows.len() as u64, bytes });
-            self.progress.advance(rows.len() as u64);
-            first = end;
-        }
+            let mut frame = shard(prepared, encoded, requests.start, rows, &request_of)?;
+            let notes = [(SHARD_FINGERPRINT, encoded.fingerprint())];
+            let bytes = write_parquet(&mut frame, &folder.path(&file(index)), &notes)?;
+            Ok(Written { frame, request_of, bytes })
+        };
+        in_order(shards.len(), write, |index, Written { frame, request_of, bytes }| {
+            tally.add(name, prepared, shards[index].clone(), &request_of, &frame)?;
+            info.shards.push(ShardInfo { file: file(index), rows: frame.height() as u64, bytes });
+            self.progress.advance(frame.height() as u64);
+            Ok(())
+        })?;
         Ok(info)
-    }
-
-    /// The rows `rows`, whose requests are `requests`, of a split whose first request is `first`.
-    fn shard(&self, first: usize, rows: Range<usize>, requests: &[u32]) -> Result<DataFrame, SamplesError> {
-        let numbers: Vec<u32> = requests.iter().map(|request| request - first as u32).collect();
-        let mut all = vec![Column::new("request".into(), numbers)];
-        all.extend(self.prepared.keys(rows.clone()).map_err(SamplesError::step("making a shard"))?);
-        all.extend(self.encoded.columns(rows.clone(), requests)?);
-        all.extend(self.prepared.label_columns(rows.clone()));
-        DataFrame::new(rows.len(), all).map_err(SamplesError::step("making a shard"))
     }
 
     /// Writes the raw rows of one split, in the order of its shards.
@@ -95,6 +89,41 @@ impl<'a> Writer<'a> {
         write_parquet(&mut part, &self.folder.path(&format!("raw-{name}.parquet")), &[])?;
         Ok(())
     }
+}
+
+/// A shard that has been written, for the report.
+struct Written {
+    frame: DataFrame,
+    request_of: Vec<u32>,
+    bytes: u64,
+}
+
+/// The rows `rows`, whose requests are `requests`, of a split whose first request is `first`.
+fn shard(
+    prepared: &Prepared,
+    encoded: &Encoded<'_>,
+    first: usize,
+    rows: Range<usize>,
+    requests: &[u32],
+) -> Result<DataFrame, SamplesError> {
+    let numbers: Vec<u32> = requests.iter().map(|request| request - first as u32).collect();
+    let mut all = vec![Column::new("request".into(), numbers)];
+    all.extend(prepared.keys(rows.clone()).map_err(SamplesError::step("making a shard"))?);
+    all.extend(encoded.columns(rows.clone(), requests)?);
+    all.extend(prepared.label_columns(rows.clone()));
+    DataFrame::new(rows.len(), all).map_err(SamplesError::step("making a shard"))
+}
+
+/// The requests of each shard.
+fn shards(starts: &Starts, requests: Range<usize>, most: usize) -> Vec<Range<usize>> {
+    let mut shards = Vec::new();
+    let mut first = requests.start;
+    while first < requests.end {
+        let end = shard_end(starts, first..requests.end, most);
+        shards.push(first..end);
+        first = end;
+    }
+    shards
 }
 
 /// Where the shard that begins with the first of `requests` ends: after `most` rows, or earlier so that no
@@ -113,11 +142,8 @@ mod tests {
     fn shards_end_between_requests() {
         let starts = [0, 2, 5, 6, 8];
         let ends = |most: usize| {
-            let mut ends = vec![0];
-            while ends[ends.len() - 1] < 4 {
-                ends.push(shard_end(&starts, ends[ends.len() - 1]..4, most));
-            }
-            ends.into_iter().map(|end| starts[end]).collect::<Vec<_>>()
+            let ends = shards(&starts, 0..4, most).into_iter().map(|shard| starts[shard.end]);
+            std::iter::once(0).chain(ends).collect::<Vec<_>>()
         };
         assert_eq!(ends(3), [0, 2, 5, 8]);
         assert_eq!(ends(1), [0, 2, 5, 6, 8]);
