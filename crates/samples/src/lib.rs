@@ -6,7 +6,8 @@
 //!   may look at what happened after it.
 //! - [`raw`] reads tables of raw feature values for batch scoring and single requests.
 //!
-//! The pipeline runs on polars; every value is encoded by `gatefold-features`, as in the server.
+//! polars reads, filters and writes; what was known before a request is found by `gatefold-history`; every value
+//! is encoded by `gatefold-features`, as in the server.
 
 mod adult;
 mod arrange;
