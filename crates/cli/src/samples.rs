@@ -5,6 +5,7 @@ mod dry_run;
 mod explain;
 mod init;
 mod inspect;
+mod parts;
 mod validate;
 
 use anyhow::Result;
@@ -26,6 +27,9 @@ enum Command {
     #[command(after_help = "Example:\n  gatefold samples schema > recipe.schema.json")]
     Schema,
     Build(build::Args),
+    Plan(parts::PlanArgs),
+    Run(parts::RunArgs),
+    Finalize(parts::FinalizeArgs),
     Inspect(inspect::Args),
 }
 
@@ -35,6 +39,9 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
         Command::Validate(args) => validate::run(args, console),
         Command::Schema => console.print(&gatefold_schema::recipe::json_schema()),
         Command::Build(args) => build::run(args, console),
+        Command::Plan(args) => parts::plan(&args, console),
+        Command::Run(args) => parts::run(&args, console),
+        Command::Finalize(args) => parts::finalize(args, console),
         Command::Inspect(args) => inspect::run(args, console),
     }
 }

@@ -60,12 +60,9 @@ impl Prepared {
                 .map(|label| Label { values: gather(&label.values, &order.rows), name: label.name })
                 .collect(),
             splits: ranges,
-            dropped: self.dropped,
-            events: self.events,
-            skew: self.skew,
-            delays: self.delays,
             kept: self.kept.map(|kept| gather(&kept, &order.rows)),
-            negative_sampling_rate: self.negative_sampling_rate,
+            skew: self.skew,
+            facts: self.facts,
         })
     }
 }

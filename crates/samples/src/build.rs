@@ -5,25 +5,19 @@
 //! name when it is whole.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
+
+use gatefold_features::Encoder;
+use gatefold_schema::{EncoderSet, Loss, OnBadRow, Recipe, SampleManifest, SampleSource};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Progress, SamplesError, adult, census,
     encode::{self, Encoded, Fitted},
     folder::StagedFolder,
-    logs,
+    logs, parts,
     prepared::{Prepared, SPLITS},
-    raw::RawRows,
-    report::{REPORT, Tally},
-    shards::Writer,
-    skew::SKEW_FILE,
-};
-use gatefold_experiment::data::render_html;
-use gatefold_features::Encoder;
-use gatefold_schema::{
-    EncoderSet, Feature, JsonRequest, Loss, OnBadRow, Recipe, SampleManifest, SampleSource,
-    manifest::{SAMPLES_FORMAT, target_file},
+    set::SampleSet,
 };
 
 /// How to build, beside what the recipe says.
@@ -38,6 +32,9 @@ pub struct BuildOptions {
     pub encoders: Option<EncoderSet>,
     /// What becomes of rows that cannot be used; `None` leaves it to the recipe.
     pub on_bad_row: Option<OnBadRow>,
+    /// Bytes that the process may have in memory: logs that need more are divided by their users, written beside the
+    /// output and read part by part. `None` reads everything at once.
+    pub memory: Option<u64>,
 }
 
 /// Builds the sample set of `recipe` from the files in `logs` into the folder `out`.
@@ -52,11 +49,14 @@ pub fn build(
     progress: &mut dyn Progress,
 ) -> Result<SampleManifest, SamplesError> {
     recipe.samples.check()?;
-    if let Some(unknown) = options.raw.iter().find(|name| !SPLITS.contains(&name.as_str())) {
-        return Err(SamplesError::config(format!("--raw {unknown}: the splits are {}", SPLITS.join(", "))));
-    }
+    check_raw(&options.raw)?;
     let reused = options.encoders.clone().map(|encoders| encoders.reuse(&recipe.features)).transpose()?;
     let folder = StagedFolder::new(out, "manifest.json", options.overwrite)?;
+    if let (SampleSource::Logs(config), Some(limit)) = (recipe.samples.source()?, options.memory)
+        && let Some(division) = parts::division(recipe, config, logs, limit)?
+    {
+        return parts::build(recipe, logs, folder, division, options, progress);
+    }
     let mut prepared = match recipe.samples.source()? {
         SampleSource::Logs(config) => {
             let policy = options.on_bad_row.unwrap_or(config.on_bad_row);
@@ -68,7 +68,10 @@ pub fn build(
         }
         SampleSource::Census(files) => census::prepare(recipe, &logs.join(&files.file), progress)?,
     };
-    check_labels(recipe, &prepared)?;
+    check_label_names(recipe, &prepared.label_names())?;
+    let mut outcomes = Outcomes::default();
+    outcomes.add(recipe, &prepared);
+    outcomes.check(recipe)?;
 
     progress.start("fitting encoders", Some(recipe.features.len() as u64));
     let fitted = match reused {
@@ -84,44 +87,20 @@ pub fn build(
     let encoded = Encoded::new(&encoder, &fitted.tables, recipe, &prepared, progress)?;
 
     progress.start("writing shards", Some(prepared.row_count() as u64));
-    let mut writer = Writer::new(recipe, &prepared, &encoded, &folder, progress);
-    let mut tally = Tally::new(recipe, encoder.set());
-    let mut splits = BTreeMap::new();
+    let mut set = SampleSet::new(recipe, folder, &encoder, &options.raw, &prepared.requests_of_splits());
     for (name, requests) in &prepared.splits {
-        splits.insert((*name).to_owned(), writer.split(name, requests.clone(), &mut tally)?);
+        set.add(name, &prepared, requests.clone(), &encoded, progress)?;
     }
-    for name in &options.raw {
-        writer.raw(name)?;
+    set.finish(prepared.label_names(), prepared.facts.clone(), prepared.skew.as_ref())
+}
+
+pub(crate) fn check_raw(splits: &[String]) -> Result<(), SamplesError> {
+    match splits.iter().find(|name| !SPLITS.contains(&name.as_str())) {
+        Some(unknown) => {
+            Err(SamplesError::config(format!("--raw {unknown}: the splits are {}", SPLITS.join(", "))))
+        }
+        None => Ok(()),
     }
-    let set = encoder.set();
-    write_encoders(&folder, set)?;
-    let examples = examples(recipe, &prepared, set)?;
-    write_json(&folder, "examples.json", &examples)?;
-    if let Some(skew) = &prepared.skew {
-        write_json(&folder, SKEW_FILE, skew)?;
-    }
-    let report = tally.finish(&prepared, set, encoder.fingerprint());
-    write_json(&folder, REPORT, &report)?;
-    let page = folder.path("report.html");
-    fs::write(&page, render_html(&report)).map_err(SamplesError::io("write", &page))?;
-    let manifest = SampleManifest {
-        format: SAMPLES_FORMAT,
-        name: recipe.name.clone(),
-        fingerprint: encoder.fingerprint().to_owned(),
-        features: set.features.clone(),
-        vocabularies: set.vocabularies.keys().cloned().collect(),
-        tasks: recipe.tasks.clone(),
-        derived: recipe.derived.clone(),
-        labels: prepared.label_names(),
-        negative_sampling_rate: prepared.negative_sampling_rate,
-        sample_weight: prepared.sample_weight(),
-        splits,
-        dropped: prepared.dropped.clone(),
-        events: prepared.events.clone(),
-    };
-    write_json(&folder, "manifest.json", &manifest)?;
-    folder.commit()?;
-    Ok(manifest)
 }
 
 /// Every label that the tasks name must be among `labels`, and no feature may be called like one.
@@ -153,70 +132,48 @@ pub(crate) fn check_label_names(recipe: &Recipe, labels: &[String]) -> Result<()
     Ok(())
 }
 
-/// The labels must exist, and the training split must have both outcomes.
-fn check_labels(recipe: &Recipe, prepared: &Prepared) -> Result<(), SamplesError> {
-    check_label_names(recipe, &prepared.label_names())?;
-    for task in &recipe.tasks {
-        if task.loss != Loss::CrossEntropy {
-            continue;
+/// Training rows of each task, and those of them that are positive: there must be both outcomes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Outcomes {
+    rows: u64,
+    /// By label.
+    positives: BTreeMap<String, u64>,
+}
+
+impl Outcomes {
+    /// Counts the training rows of `prepared`.
+    pub(crate) fn add(&mut self, recipe: &Recipe, prepared: &Prepared) {
+        let train = prepared.rows(&prepared.splits[0].1);
+        self.rows += train.len() as u64;
+        for label in &prepared.labels {
+            if recipe.tasks.iter().any(|task| task.label == label.name) {
+                let positives = label.values[train.clone()].iter().filter(|value| **value == 1.0).count();
+                *self.positives.entry(label.name.clone()).or_default() += positives as u64;
+            }
         }
-        let Some(label) = prepared.labels.iter().find(|label| label.name == task.label) else { continue };
-        let train = &label.values[prepared.rows(&prepared.splits[0].1)];
-        let positives = train.iter().filter(|value| **value == 1.0).count();
-        if positives == 0 || positives == train.len() {
-            return Err(SamplesError::config(format!(
-                "task '{}': {positives} of the {} training rows are positive, so nothing can be learned; \
-                 check the label '{}' and its window",
-                task.name,
-                train.len(),
-                task.label
-            )));
+    }
+
+    /// Adds the counts of other rows.
+    pub(crate) fn merge(&mut self, other: &Outcomes) {
+        self.rows += other.rows;
+        for (label, positives) in &other.positives {
+            *self.positives.entry(label.clone()).or_default() += positives;
         }
     }
-    Ok(())
-}
 
-/// Requests of the validation split (of the training split if there is none), evenly spread.
-fn examples(
-    recipe: &Recipe,
-    prepared: &Prepared,
-    set: &EncoderSet,
-) -> Result<Vec<JsonRequest>, SamplesError> {
-    let filled = prepared.splits.iter().filter(|(_, requests)| !requests.is_empty());
-    let chosen =
-        filled.min_by_key(|(name, _)| ["valid", "train", "test"].iter().position(|other| other == name));
-    let Some((_, requests)) = chosen else { return Ok(Vec::new()) };
-    let features: Vec<Feature> = set.sent().cloned().collect();
-    let wanted = recipe.samples.examples.min(requests.len());
-    let mut examples = Vec::with_capacity(wanted);
-    for index in 0..wanted {
-        let request = requests.start + index * requests.len() / wanted;
-        let frame = prepared.raw_rows(recipe, prepared.rows(&(request..request + 1)));
-        let rows = frame.and_then(|frame| RawRows::new(frame, &features));
-        let rows = rows.map_err(SamplesError::step("choosing examples"))?;
-        let batch = rows.batch().map_err(SamplesError::step("choosing examples"))?;
-        examples.extend(batch.to_json(set, &rows.request_ids()));
+    /// # Errors
+    /// A task of which all rows have one outcome.
+    pub(crate) fn check(&self, recipe: &Recipe) -> Result<(), SamplesError> {
+        for task in recipe.tasks.iter().filter(|task| task.loss == Loss::CrossEntropy) {
+            let (rows, positives) = (self.rows, self.positives.get(&task.label).copied().unwrap_or(0));
+            if positives == 0 || positives == rows {
+                return Err(SamplesError::config(format!(
+                    "task '{}': {positives} of the {rows} training rows are positive, so nothing can be learned; \
+                     check the label '{}' and its window",
+                    task.name, task.label
+                )));
+            }
+        }
+        Ok(())
     }
-    Ok(examples)
-}
-
-/// Writes one file a vocabulary, and one a target encoding.
-fn write_encoders(folder: &StagedFolder, set: &EncoderSet) -> Result<(), SamplesError> {
-    for (table, vocabulary) in &set.vocabularies {
-        write_json(folder, &format!("vocab/{table}.json"), vocabulary)?;
-    }
-    for (feature, means) in &set.targets {
-        write_json(folder, &target_file(feature), means)?;
-    }
-    Ok(())
-}
-
-fn write_json<T: serde::Serialize>(folder: &StagedFolder, name: &str, value: &T) -> Result<(), SamplesError> {
-    let path = folder.path(name);
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(SamplesError::io("create", parent))?;
-    }
-    let text = serde_json::to_vec_pretty(value)
-        .map_err(|error| SamplesError::source(&path, format!("cannot be written as JSON: {error}")))?;
-    fs::write(&path, text).map_err(SamplesError::io("write", &path))
 }

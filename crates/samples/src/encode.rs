@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use gatefold_features::{
     Cross, CrossPart, Encoder, FeatureColumn, RawColumn, RawValues, Strictness,
@@ -28,53 +29,55 @@ pub(crate) struct Fitted {
     pub(crate) tables: BTreeMap<usize, TargetTable>,
 }
 
-/// Fits every encoder to the training split, each feature in one thread in the order of rows.
+/// Fits every encoder to the training split.
 pub(crate) fn fit(
     recipe: &Recipe,
     prepared: &Prepared,
     progress: &mut dyn Progress,
 ) -> Result<Fitted, SamplesError> {
-    let empty = Fitter::new(&recipe.features)?;
-    let train = prepared.rows(&prepared.splits[0].1);
-    let source = Source { recipe, prepared };
-    let parts = for_each_index(recipe.features.len(), progress, |index| -> Result<Fitter, SamplesError> {
-        let mut part = empty.clone();
-        let task = part.target_task(index).map(str::to_owned);
-        if !part.needs(index) && task.is_none() {
-            return Ok(part);
-        }
-        if part.counts_values(index)
-            && let Some(Values::Scalars { dictionary, place }) = &prepared.values[index]
-            && dictionary.len() <= train.len()
-        {
-            // How often a value occurs is how often its places do: no row's value is looked at.
-            let raw = raw(dictionary, &recipe.features[index])?;
-            let column = columns::raw_column(&raw).map_err(SamplesError::step("reading raw values"))?;
-            part.add_counted(
-                index,
-                &column,
-                &place.counts(dictionary.len(), train.clone(), &prepared.starts),
-            )?;
-            return Ok(part);
-        }
-        let cross = Cross::declared(&recipe.features, index)?;
-        for start in train.clone().step_by(CHUNK) {
-            let rows = start..(start + CHUNK).min(train.end);
-            source.with_column(index, cross.as_ref(), rows.clone(), |column| match &task {
-                Some(task) => {
-                    source.with_training(task, rows, |rows| Ok(part.add_target(index, column, rows)?))
-                }
-                None => Ok(part.add(index, column)?),
-            })?;
-        }
-        Ok(part)
-    });
-    let mut fitter = empty.clone();
-    for part in parts {
-        fitter.merge(part?);
+    let mut fitting = Fitting::new(recipe)?;
+    fitting.add(prepared, progress)?;
+    Ok(fitting.finish())
+}
+
+/// Encoders that learn from training rows, which may come in any order and in any number of parts.
+pub(crate) struct Fitting<'a> {
+    recipe: &'a Recipe,
+    empty: Fitter,
+    /// By feature: each learns in one thread.
+    features: Vec<Mutex<Fitter>>,
+}
+
+impl<'a> Fitting<'a> {
+    pub(crate) fn new(recipe: &'a Recipe) -> Result<Self, SamplesError> {
+        let empty = Fitter::new(&recipe.features)?;
+        let features = recipe.features.iter().map(|_| Mutex::new(empty.clone())).collect();
+        Ok(Self { recipe, empty, features })
     }
-    let (set, tables) = fitter.finish_with_targets();
-    Ok(Fitted { set, tables })
+
+    /// Learns from the training rows of `prepared`.
+    pub(crate) fn add(
+        &mut self,
+        prepared: &Prepared,
+        progress: &mut dyn Progress,
+    ) -> Result<(), SamplesError> {
+        let (recipe, features) = (self.recipe, &self.features);
+        let learned = for_each_index(features.len(), progress, |index| {
+            let mut fitter = features[index].lock().unwrap_or_else(PoisonError::into_inner);
+            Source { recipe, prepared }.fit(index, &mut fitter)
+        });
+        learned.into_iter().collect()
+    }
+
+    /// What was learned.
+    pub(crate) fn finish(self) -> Fitted {
+        let mut fitter = self.empty;
+        for part in self.features {
+            fitter.merge(part.into_inner().unwrap_or_else(PoisonError::into_inner));
+        }
+        let (set, tables) = fitter.finish_with_targets();
+        Fitted { set, tables }
+    }
 }
 
 /// Where raw values come from.
@@ -85,6 +88,36 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
+    /// Has the feature at `index` learn from the training rows.
+    fn fit(&self, index: usize, fitter: &mut Fitter) -> Result<(), SamplesError> {
+        let task = fitter.target_task(index).map(str::to_owned);
+        if !fitter.needs(index) && task.is_none() {
+            return Ok(());
+        }
+        let train = self.prepared.rows(&self.prepared.splits[0].1);
+        if fitter.counts_values(index)
+            && let Some(Values::Scalars { dictionary, place }) = &self.prepared.values[index]
+            && dictionary.len() <= train.len()
+        {
+            // How often a value occurs is how often its places do: no row's value is looked at.
+            let raw = raw(dictionary, &self.recipe.features[index])?;
+            let column = columns::raw_column(&raw).map_err(SamplesError::step("reading raw values"))?;
+            let counts = place.counts(dictionary.len(), train, &self.prepared.starts);
+            return Ok(fitter.add_counted(index, &column, &counts)?);
+        }
+        let cross = Cross::declared(&self.recipe.features, index)?;
+        for start in train.clone().step_by(CHUNK) {
+            let rows = start..(start + CHUNK).min(train.end);
+            self.with_column(index, cross.as_ref(), rows.clone(), |column| match &task {
+                Some(task) => {
+                    self.with_training(task, rows, |rows| Ok(fitter.add_target(index, column, rows)?))
+                }
+                None => Ok(fitter.add(index, column)?),
+            })?;
+        }
+        Ok(())
+    }
+
     /// The raw values of a feature that is not crossed, in its type.
     fn raw(&self, index: usize, rows: Range<usize>) -> Result<Series, SamplesError> {
         let feature = &self.recipe.features[index];

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 
+use polars::io::parquet::write::BatchedWriter;
 use polars::prelude::*;
 
 use crate::SamplesError;
@@ -27,9 +28,83 @@ pub(crate) fn write_parquet(
         .with_row_group_size(Some(ROW_GROUP))
         .with_key_value_metadata(Some(KeyValueMetadata::from_static(notes)))
         .finish(frame)
-        .map_err(|source| SamplesError::Step { step: "writing Parquet", source })?;
+        .map_err(|source| SamplesError::Step { step: WRITING, source })?;
     Ok(std::fs::metadata(path).map_err(SamplesError::io("read", path))?.len())
 }
+
+/// How a file is written that is made of many pieces.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Form {
+    /// Rows of a row group.
+    group: usize,
+    compression: ParquetCompression,
+}
+
+impl Form {
+    /// For people and programs.
+    pub(crate) const OUTPUT: Form = Form { group: ROW_GROUP, compression: ParquetCompression::Zstd(None) };
+    /// For rows that are read again once: many such files are written at a time, and little of each is in memory.
+    pub(crate) const SPILL: Form = Form { group: 1 << 14, compression: ParquetCompression::Uncompressed };
+}
+
+/// A Parquet file that is written piece by piece. Its row groups are cut at fixed rows, so that its bytes do not depend
+/// on the pieces.
+pub(crate) struct ParquetFile {
+    writer: BatchedWriter<BufWriter<File>>,
+    waiting: DataFrame,
+    group: usize,
+}
+
+impl ParquetFile {
+    /// Begins a file.
+    pub(crate) fn create(path: &Path, schema: &Schema, form: Form) -> Result<Self, SamplesError> {
+        let file = File::create(path).map_err(SamplesError::io("create", path))?;
+        let writer = ParquetWriter::new(BufWriter::new(file))
+            .with_compression(form.compression)
+            .batched(schema)
+            .map_err(SamplesError::step(WRITING))?;
+        Ok(Self { writer, waiting: DataFrame::empty_with_schema(schema), group: form.group })
+    }
+
+    /// Appends rows.
+    pub(crate) fn add(&mut self, rows: DataFrame) -> Result<(), SamplesError> {
+        self.waiting.vstack_mut_owned(rows).map_err(SamplesError::step(WRITING))?;
+        let mut from = 0;
+        while self.waiting.height() - from >= self.group {
+            self.write(from, self.group)?;
+            from += self.group;
+        }
+        if from > 0 {
+            // A copy: what is written is not kept in memory by what is left of its chunk.
+            self.waiting = self.waiting.slice(from as i64, usize::MAX);
+            self.waiting.rechunk_mut_par();
+        }
+        Ok(())
+    }
+
+    /// Writes what is left, and returns when the file is complete.
+    pub(crate) fn finish(&mut self) -> Result<(), SamplesError> {
+        if self.waiting.height() > 0 {
+            self.write(0, self.waiting.height())?;
+        }
+        self.writer.finish().map(drop).map_err(SamplesError::step(WRITING))
+    }
+
+    fn write(&mut self, from: usize, rows: usize) -> Result<(), SamplesError> {
+        let mut group = self.waiting.slice(from as i64, rows);
+        group.rechunk_mut_par();
+        self.writer.write_batch(&group).map_err(SamplesError::step(WRITING))
+    }
+}
+
+/// All rows of a Parquet file.
+pub(crate) fn read_parquet(path: &Path) -> Result<DataFrame, SamplesError> {
+    let file = File::open(path).map_err(SamplesError::io("read", path))?;
+    let rows = ParquetReader::new(file).set_rechunk(true).finish();
+    rows.map_err(|source| SamplesError::Parquet { path: path.to_owned(), source })
+}
+
+const WRITING: &str = "writing Parquet";
 
 /// A lazy reader of the file and its schema.
 pub(crate) fn scan(path: &Path) -> Result<(LazyFrame, SchemaRef), SamplesError> {

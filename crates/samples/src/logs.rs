@@ -14,6 +14,7 @@
 //! | features as they were served | [`served`] |
 //! | train, valid and test | [`split`], [`users`] |
 //! | which training rows are written, and what they count | [`sampling`] |
+//! | logs of which not all rows are in memory at one time | [`parts`] |
 //!
 //! What is known is strictly before the request; only [`labels`] looks at what happened after it.
 
@@ -26,6 +27,7 @@ mod impressions;
 mod keys;
 mod labels;
 mod names;
+pub(crate) mod parts;
 mod profiles;
 mod sampling;
 mod scan;
@@ -37,7 +39,6 @@ mod times;
 pub(crate) mod trace;
 mod users;
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -46,18 +47,19 @@ use gatefold_schema::{
     VIEW_LABEL, WEIGHT_COLUMN,
 };
 use polars::prelude::*;
+use serde::{Deserialize, Serialize};
 
-pub(crate) use {bad::BadRows, keys::KeyError};
+pub(crate) use {bad::BadRows, keys::KeyError, users::check as check_users};
 
 use self::{
     audit::AuditFile,
     bad::Dropped,
-    derived::Derived,
-    events::EventLog,
-    features::Columns,
-    impressions::ImpressionLog,
+    derived::{Derived, Made},
+    events::{EventLog, Events},
+    features::{Columns, Plan},
+    impressions::{ImpressionLog, Impressions, Keys},
     keys::{Ids, KeyType},
-    profiles::ProfileFile,
+    profiles::{ProfileFile, Table},
     sampling::Sampling,
     served::ServedLog,
     source::Source,
@@ -68,7 +70,7 @@ use self::{
 use crate::{
     Progress, SamplesError,
     columns::missing_column,
-    prepared::Prepared,
+    prepared::{Facts, Prepared},
     validate::{FeatureSource, described},
 };
 
@@ -79,162 +81,248 @@ pub(crate) fn prepare(
     config: &EventLogs,
     folder: &Path,
     bad_rows: &BadRows,
-    mut trace: Option<&mut Trace>,
+    trace: Option<&mut Trace>,
     progress: &mut dyn Progress,
 ) -> Result<Prepared, SamplesError> {
     let mut logs = Logs::open(recipe, config, folder)?;
     let plan = features::plan(recipe, config, &mut logs)?;
-    let mut dropped = Dropped::new();
+    let name = logs.impressions.source.name.clone();
+    let read = Read::new(logs, plan, bad_rows, progress)?;
+    if read.impressions.rows() == 0 {
+        return Err(no_impressions(&name, &read.dropped));
+    }
+    let whole = Whole::new(recipe, config, &read.requests(), read.span())?;
+    whole.check_windows(config, &read.plan)?;
+    let prepared = read.prepare(recipe, config, &whole, None, trace, progress)?;
+    users::check(&recipe.samples.split, &prepared.requests_of_splits())?;
+    Ok(prepared)
+}
 
-    progress.start("reading impressions", None);
-    let audited = logs.audit.is_some();
-    let (mut impressions, mut keys) =
-        logs.impressions.read(&plan.impressions, audited, bad_rows, &mut dropped)?;
-    progress.start("reading clicks and conversions", None);
-    let clicks = logs.clicks.read(&mut keys, &impressions, &plan.clicks, bad_rows, &mut dropped)?;
-    let conversions = match logs.conversions {
-        Some(log) => Some(log.read(&mut keys, &impressions, &plan.conversions, bad_rows, &mut dropped)?),
-        None => None,
-    };
-    progress.start("reading profiles", None);
-    let mut profiles = |file: Option<ProfileFile>, ids: &Ids, wanted: &[String]| {
-        file.map(|file| file.read(ids, wanted, bad_rows, &mut dropped)).transpose()
-    };
-    let users = profiles(logs.users, &keys.users, &plan.users)?;
-    let items = profiles(logs.items, &keys.items, &plan.items)?;
+fn no_impressions(log: &Path, dropped: &Dropped) -> SamplesError {
+    let bad: Vec<String> = dropped
+        .iter()
+        .filter_map(|(reason, count)| Some(format!("{}: {count}", reason.strip_prefix("impressions: ")?)))
+        .collect();
+    let left_out = if bad.is_empty() { String::new() } else { format!(" ({})", bad.join(", ")) };
+    SamplesError::source(log, format!("there are no impressions{left_out}; give a log that has some"))
+}
 
-    progress.start("labelling", None);
-    let outcomes = labels::label(config, &impressions, &clicks, conversions.as_ref())?;
-    if let Some(trace) = &mut trace {
-        trace.outcomes(&config.labels, &keys, &impressions, (&clicks, conversions.as_ref()), &outcomes)?;
-    }
-    let delays = outcomes.delays(&impressions, &clicks, conversions.as_ref());
-    let last_event =
-        [Some(&clicks), conversions.as_ref()].into_iter().flatten().filter_map(|log| log.last_time());
-    let until = last_event.chain(impressions.time.iter().max().copied()).max().unwrap_or(i64::MIN);
-    let first_event =
-        [Some(&clicks), conversions.as_ref()].into_iter().flatten().filter_map(|log| log.first_time());
-    let from = first_event.chain(impressions.time.iter().min().copied()).min().unwrap_or(i64::MAX);
-    check_windows(config, &plan.derived, from..until)?;
-    let mut labels = outcomes.labels;
-    if let (Some(file), Some(ids)) = (logs.audit, impressions.audit.take()) {
-        labels.extend(file.read(&ids.0, &ids.1)?);
+/// Logs whose rows are in memory: of all users, or of some.
+struct Read {
+    plan: Plan,
+    impressions: Impressions,
+    keys: Keys,
+    clicks: Events,
+    conversions: Option<Events>,
+    users: Option<Table>,
+    items: Option<Table>,
+    audit: Option<AuditFile>,
+    served: Option<ServedLog>,
+    /// Rows left out, by reason.
+    dropped: Dropped,
+}
+
+impl Read {
+    /// Reads the columns that are planned.
+    fn new(
+        logs: Logs,
+        plan: Plan,
+        bad_rows: &BadRows,
+        progress: &mut dyn Progress,
+    ) -> Result<Self, SamplesError> {
+        let mut dropped = Dropped::new();
+        progress.start("reading impressions", None);
+        let (impressions, mut keys) = logs.impressions.read(&plan.impressions, bad_rows, &mut dropped)?;
+        progress.start("reading clicks and conversions", None);
+        let clicks = logs.clicks.read(&mut keys, &impressions, &plan.clicks, bad_rows, &mut dropped)?;
+        let conversions = match logs.conversions {
+            Some(log) => {
+                Some(log.read(&mut keys, &impressions, &plan.conversions, bad_rows, &mut dropped)?)
+            }
+            None => None,
+        };
+        progress.start("reading profiles", None);
+        let mut profiles = |file: Option<ProfileFile>, ids: &Ids, wanted: &[String]| {
+            file.map(|file| file.read(ids, wanted, bad_rows, &mut dropped)).transpose()
+        };
+        let users = profiles(logs.users, &keys.users, &plan.users)?;
+        let items = profiles(logs.items, &keys.items, &plan.items)?;
+        dropped.insert("impressions logged again".to_owned(), impressions.again);
+        let (audit, served) = (logs.audit, logs.served);
+        Ok(Self { plan, impressions, keys, clicks, conversions, users, items, audit, served, dropped })
     }
 
-    let clicks = clicks.first_of_each().map_err(SamplesError::step("reading clicks"))?;
+    /// Time and number of rows of each request, in the order of time.
+    fn requests(&self) -> Vec<(i64, u32)> {
+        let sizes = self.impressions.starts.windows(2).map(|bounds| bounds[1] - bounds[0]);
+        self.impressions.request_time.iter().copied().zip(sizes).collect()
+    }
 
-    let rows = |request: usize| impressions.starts[request + 1] - impressions.starts[request];
-    let requests: Vec<(i64, u32)> =
-        impressions.request_time.iter().enumerate().map(|(request, time)| (*time, rows(request))).collect();
-    let window = split::label_window(&config.labels, conversions.is_some());
-    let cuts = Cuts::new(&requests, &recipe.samples.split, config.labels.maturity, window, until)?;
-    dropped.insert("impressions logged again".to_owned(), impressions.again);
-    dropped.extend(cuts.dropped(&impressions.request_time, |request| u64::from(rows(request))));
-    let by_time = cuts.ranges(&impressions.request_time);
-    let divided = users::divide(&recipe.samples.split, &keys, &impressions, &by_time)?;
-    if let Some(divided) = &divided {
-        dropped.insert("impressions of users of another split".to_owned(), divided.left_out);
+    /// Times of the first and of the last row of impressions, clicks and conversions.
+    fn span(&self) -> Range<i64> {
+        let events = [Some(&self.clicks), self.conversions.as_ref()].into_iter().flatten();
+        let times = || events.clone().map(|log| &log.time).chain([&self.impressions.time]).flatten().copied();
+        times().min().unwrap_or(i64::MAX)..times().max().unwrap_or(i64::MIN)
     }
-    let train = match &divided {
-        Some(divided) => divided.splits[0].1.clone(),
-        None => (by_time[0].1.start as u32..by_time[0].1.end as u32).collect(),
-    };
 
-    progress.start("joining what was known", None);
-    let derived = Derived {
-        config,
-        keys: &keys,
-        impressions: &impressions,
-        clicks: &clicks,
-        conversions: conversions.as_ref(),
-        items: items.as_ref(),
-    };
-    let mut made = derived.columns(&plan.derived)?;
-    if let Some(gap) = config.session_gap {
-        made.extend(session::columns(&impressions, keys.users.len(), gap)?);
-    }
-    if config.labels.maturity == Maturity::Elapsed {
-        made.push(session::observed(&impressions, &train, until, window));
-    }
-    if let Some(trace) = &mut trace {
-        trace.known(&derived, users.as_ref(), &plan, &made)?;
-    }
-    let columns = Columns {
-        keys: &keys,
-        impressions: &impressions,
-        users: users.as_ref(),
-        items: items.as_ref(),
-        made,
-    };
-    let mut values = columns.of_features(recipe, config)?;
-    let skew = match logs.served {
-        Some(log) => {
-            progress.start("comparing what was served", None);
-            let served = log.read(&keys, &impressions)?;
-            Some(served.apply(recipe, &mut values, &impressions, &keys)?)
+    /// The labelled samples. `shared` are the aggregates by keys that users share, where not all users are here.
+    fn prepare(
+        self,
+        recipe: &Recipe,
+        config: &EventLogs,
+        whole: &Whole,
+        shared: Option<Vec<Made>>,
+        mut trace: Option<&mut Trace>,
+        progress: &mut dyn Progress,
+    ) -> Result<Prepared, SamplesError> {
+        let Self { plan, mut impressions, keys, clicks, conversions, users, items, audit, served, dropped } =
+            self;
+        let (conversions, users, items) = (conversions.as_ref(), users.as_ref(), items.as_ref());
+        let (mut facts, until) = (Facts { dropped, ..Facts::default() }, whole.span.end);
+        progress.start("labelling", None);
+        let outcomes = labels::label(config, &impressions, &clicks, conversions)?;
+        if let Some(trace) = &mut trace {
+            trace.outcomes(&config.labels, &keys, &impressions, (&clicks, conversions), &outcomes)?;
         }
-        None => None,
-    };
+        facts.delays = outcomes.delays(&impressions, &clicks, conversions);
+        facts.events = outcomes.events;
+        let mut labels = outcomes.labels;
+        if let (Some(file), Some(ids)) = (audit, impressions.audit.take()) {
+            labels.extend(file.read(&ids.0, &ids.1)?);
+        }
+        let clicks = clicks.first_of_each().map_err(SamplesError::step("reading clicks"))?;
 
-    let places = IdxCa::from_slice(PlSmallStr::EMPTY, &impressions.request);
-    let request_ids =
-        keys.requests.values("").take(&places).map_err(SamplesError::step("numbering requests"))?;
-    let mut events = outcomes.events;
-    let sampling = config.sampling.as_ref();
-    let sampling = sampling.map(|config| Sampling { config, keys: &keys, impressions: &impressions });
-    let young = split::first_young(until, window);
-    let young = impressions.request_time.partition_point(|time| *time < young);
-    if config.labels.maturity != Maturity::HoldBack {
-        let rows = impressions.rows() - impressions.starts[young] as usize;
-        events.insert("impressions whose windows had not ended".to_owned(), rows as u64);
-    }
-    let thinned = sampling::thin(
-        sampling.as_ref(),
-        &train,
-        || sampling::negatives(&recipe.tasks, &labels, impressions.rows()),
-        &impressions,
-        (config.labels.maturity, young),
-    );
-    labels.extend(thinned.weights);
-    dropped.extend(thinned.dropped);
-    let prepared = Prepared {
-        splits: by_time,
-        request_ids: Some(request_ids),
-        starts: impressions.starts,
-        times: Some(impressions.request_time),
-        values,
-        labels,
-        dropped,
-        events,
-        delays,
-        kept: thinned.kept,
-        negative_sampling_rate: thinned.negative_sampling_rate,
-        skew,
-    };
-    match divided {
-        Some(divided) => prepared.of_requests(&divided.splits),
-        None => Ok(prepared),
+        let rows = |request: usize| u64::from(impressions.starts[request + 1] - impressions.starts[request]);
+        facts.dropped.extend(whole.cuts.dropped(&impressions.request_time, rows));
+        let by_time = whole.cuts.ranges(&impressions.request_time);
+        let divided = users::divide(&recipe.samples.split, &keys, &impressions, &by_time);
+        if let Some(divided) = &divided {
+            facts.dropped.insert("impressions of users of another split".to_owned(), divided.left_out);
+        }
+        let train = match &divided {
+            Some(divided) => divided.splits[0].1.clone(),
+            None => (by_time[0].1.start as u32..by_time[0].1.end as u32).collect(),
+        };
+
+        progress.start("joining what was known", None);
+        let derived = Derived {
+            config,
+            keys: &keys,
+            impressions: &impressions,
+            shown: None,
+            clicks: &clicks,
+            conversions,
+            items,
+        };
+        let mut made = derived.columns(&plan.derived, shared)?;
+        if let Some(gap) = config.session_gap {
+            made.extend(session::columns(&impressions, keys.users.len(), gap)?);
+        }
+        if config.labels.maturity == Maturity::Elapsed {
+            made.push(session::observed(&impressions, &train, until, whole.window));
+        }
+        if let Some(trace) = &mut trace {
+            trace.known(&derived, users, &plan, &made)?;
+        }
+        let columns = Columns { keys: &keys, impressions: &impressions, users, items, made };
+        let mut values = columns.of_features(recipe, config)?;
+        let skew = match served {
+            Some(log) => {
+                progress.start("comparing what was served", None);
+                let served = log.read(&keys, &impressions)?;
+                Some(served.apply(recipe, &mut values, &impressions, &keys)?)
+            }
+            None => None,
+        };
+
+        let places = IdxCa::from_slice(PlSmallStr::EMPTY, &impressions.request);
+        let request_ids =
+            keys.requests.values("").take(&places).map_err(SamplesError::step("numbering requests"))?;
+        let sampling = config.sampling.as_ref();
+        let sampling = sampling.map(|config| Sampling { config, keys: &keys, impressions: &impressions });
+        let young = split::first_young(until, whole.window);
+        let young = impressions.request_time.partition_point(|time| *time < young);
+        if config.labels.maturity != Maturity::HoldBack {
+            let rows = impressions.rows() - impressions.starts[young] as usize;
+            facts.events.insert("impressions whose windows had not ended".to_owned(), rows as u64);
+        }
+        let thinned = sampling::thin(
+            sampling.as_ref(),
+            &train,
+            || sampling::negatives(&recipe.tasks, &labels, impressions.rows()),
+            &impressions,
+            (config.labels.maturity, young),
+        );
+        labels.extend(thinned.weights);
+        facts.dropped.extend(thinned.dropped);
+        let prepared = Prepared {
+            splits: by_time,
+            request_ids: Some(request_ids),
+            starts: impressions.starts,
+            times: Some(impressions.request_time),
+            values,
+            labels,
+            kept: thinned.kept,
+            skew,
+            facts,
+        };
+        match divided {
+            Some(divided) => prepared.of_requests(&divided.splits),
+            None => Ok(prepared),
+        }
     }
 }
 
-/// A window that is longer than the logs is full for no request: what it says of the first and of the last would be of
-/// spans of another length.
-fn check_windows(config: &EventLogs, used: &BTreeSet<String>, logs: Range<i64>) -> Result<(), SamplesError> {
-    for aggregate in &config.aggregates {
-        let longer = |window: &&Span| {
-            used.contains(&aggregate.column_name(**window)) && window.micros() > logs.end - logs.start
-        };
-        if let Some(window) = aggregate.windows.iter().find(longer) {
-            return Err(SamplesError::config(format!(
-                "[[samples.logs.aggregate]] '{}': the window of {window} is longer than the logs, which are from {} to \
-                 {}; give a shorter one, or longer logs",
-                aggregate.name,
-                Instant::from_micros(logs.start),
-                Instant::from_micros(logs.end)
-            )));
-        }
+/// What is known only of all users together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Whole {
+    /// Times of the first event and of the last, microseconds.
+    span: Range<i64>,
+    /// Where the splits are in time.
+    cuts: Cuts,
+    /// How long after a request its labels can change, microseconds.
+    window: i64,
+}
+
+impl Whole {
+    /// Of all requests, given by time and number of rows in the order of time.
+    fn new(
+        recipe: &Recipe,
+        config: &EventLogs,
+        requests: &[(i64, u32)],
+        span: Range<i64>,
+    ) -> Result<Self, SamplesError> {
+        let window = split::label_window(&config.labels, config.conversions.is_some());
+        let cuts = Cuts::new(requests, &recipe.samples.split, config.labels.maturity, window, span.end)?;
+        Ok(Self { span, cuts, window })
     }
-    Ok(())
+
+    /// A window that is longer than the logs is full for no request: what it says of the first and of the last would
+    /// be of spans of another length.
+    fn check_windows(&self, config: &EventLogs, plan: &Plan) -> Result<(), SamplesError> {
+        for aggregate in &config.aggregates {
+            let longer = |window: &&Span| {
+                plan.derived.contains(&aggregate.column_name(**window))
+                    && window.micros() > self.span.end - self.span.start
+            };
+            if let Some(window) = aggregate.windows.iter().find(longer) {
+                return Err(SamplesError::config(format!(
+                    "[[samples.logs.aggregate]] '{}': the window of {window} is longer than the logs, which are from {} \
+                     to {}; give a shorter one, or longer logs",
+                    aggregate.name,
+                    Instant::from_micros(self.span.start),
+                    Instant::from_micros(self.span.end)
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Share of the negatives among the training rows that is kept and not made up for by weights.
+pub(crate) fn negative_sampling_rate(config: &EventLogs) -> f64 {
+    let sampling = config.sampling.as_ref().filter(|sampling| sampling.correct == Correction::Rate);
+    sampling.map_or(1.0, |sampling| sampling.negatives)
 }
 
 /// The labels that samples of these logs have.
@@ -251,6 +339,17 @@ pub(crate) fn label_names(config: &EventLogs) -> Vec<String> {
         names.push(WEIGHT_COLUMN.to_owned());
     }
     names
+}
+
+/// Rows of the impressions that meet the condition.
+pub(crate) fn count_impressions(config: &EventLogs, folder: &Path) -> Result<u64, SamplesError> {
+    let log = &config.impressions;
+    let source = Source::open("impressions", folder, &log.files, log.condition.as_deref())?;
+    let count = || -> PolarsResult<u64> {
+        let counted = source.frame().select([len().cast(DataType::UInt64).alias("rows")]).collect()?;
+        Ok(counted.column("rows")?.u64()?.get(0).unwrap_or(0))
+    };
+    count().map_err(|error| source.unreadable(error))
 }
 
 /// The files that names stand for, as a build would read them.
@@ -320,7 +419,11 @@ impl Logs {
         let log = |name, log: &gatefold_schema::Log| {
             Source::open(name, folder, &log.files, log.condition.as_deref())
         };
-        let impressions = ImpressionLog::new(log("impressions", &config.impressions)?, &config.impressions)?;
+        let impressions = ImpressionLog::new(
+            log("impressions", &config.impressions)?,
+            &config.impressions,
+            config.audit.is_some(),
+        )?;
         let clicks = log("clicks", &config.clicks)?;
         let clicks = EventLog::clicks(clicks, &config.clicks, config.labels.click_by, &impressions)?;
         let conversions = match &config.conversions {
@@ -359,15 +462,44 @@ impl Logs {
         check_zones(&times)?;
         Ok(Self { impressions, clicks, conversions, users, items, audit, served })
     }
+
+    fn sources(&mut self) -> impl Iterator<Item = &mut Source> {
+        let logs = [Some(&mut self.clicks), self.conversions.as_mut()].into_iter().flatten();
+        let tables = [self.users.as_mut(), self.items.as_mut()].into_iter().flatten();
+        let events = logs.map(|log| &mut log.source).chain(tables.map(|table| &mut table.source));
+        events.chain([&mut self.impressions.source])
+    }
+
+    /// What messages call the logs, by their keys in `[samples.logs]`.
+    fn names(&mut self) -> Vec<(String, PathBuf)> {
+        self.sources().map(|source| (source.log.to_owned(), source.name.clone())).collect()
+    }
+
+    /// Has messages call the logs by other names.
+    fn rename(&mut self, names: &[(String, PathBuf)]) {
+        for source in self.sources() {
+            if let Some((_, name)) = names.iter().find(|(log, _)| log == source.log) {
+                source.name.clone_from(name);
+            }
+        }
+    }
 }
 
-/// The column of a log that holds identifiers, as a column called `alias`; `what` says whose. A row without one is
-/// a bad row.
-fn key(source: &mut Source, name: &str, alias: &str, what: &str) -> Result<(KeyType, Expr), SamplesError> {
-    let key_type = key_type(source, name, what)?;
-    source.require(name);
-    source.use_column(name);
-    Ok((key_type, col(name).strict_cast(key_type.frame_type()).alias(alias)))
+/// The column of a log that identifies what its rows are about. A row without a value is a bad row.
+struct Key {
+    key_type: KeyType,
+    /// The column under another name.
+    column: Expr,
+}
+
+impl Key {
+    /// The column `name` as one called `alias`; `what` says whose identifiers it holds.
+    fn new(source: &mut Source, name: &str, alias: &str, what: &str) -> Result<Self, SamplesError> {
+        let key_type = key_type(source, name, what)?;
+        source.require(name);
+        source.use_column(name);
+        Ok(Self { key_type, column: col(name).strict_cast(key_type.frame_type()).alias(alias) })
+    }
 }
 
 fn key_type(source: &Source, name: &str, what: &str) -> Result<KeyType, SamplesError> {

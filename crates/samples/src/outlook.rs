@@ -116,7 +116,7 @@ fn parquet_rows(path: &Path) -> Option<u64> {
 }
 
 /// Bytes of a row of a shard before it is compressed.
-fn row_bytes(recipe: &Recipe) -> u64 {
+pub(crate) fn row_bytes(recipe: &Recipe) -> u64 {
     let of_feature = |feature: &Feature| match feature.kind {
         Kind::Sequence => 4 * feature.width() as u64 + 8,
         _ => 4,

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use gatefold_schema::{Recipe, WEIGHT_COLUMN};
+use gatefold_schema::Recipe;
 use polars::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::columns;
 use crate::report::Delays;
@@ -26,18 +27,39 @@ pub(crate) struct Prepared {
     pub(crate) labels: Vec<Label>,
     /// Requests of each split: `train`, `valid`, `test`, one after another.
     pub(crate) splits: Vec<(&'static str, Range<usize>)>,
+    /// Whether each row is written, where training rows are sampled; encoders are fitted to all.
+    pub(crate) kept: Option<Vec<bool>>,
+    /// How the features compare with what was served, where that is known.
+    pub(crate) skew: Option<Skew>,
+    /// What is counted beside the samples.
+    pub(crate) facts: Facts,
+}
+
+/// What is counted of logs beside their samples. The counts of all users are the sums of those of some.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Facts {
     /// Rows left out, by reason.
     pub(crate) dropped: BTreeMap<String, u64>,
     /// What became of the events, by outcome.
     pub(crate) events: BTreeMap<String, u64>,
-    /// Whether each row is written, where training rows are sampled; encoders are fitted to all.
-    pub(crate) kept: Option<Vec<bool>>,
-    /// Share of the negatives among the training rows that is kept and not made up for by weights.
-    pub(crate) negative_sampling_rate: f64,
-    /// How the features compare with what was served, where that is known.
-    pub(crate) skew: Option<Skew>,
     /// How long after what led to them events came.
     pub(crate) delays: Vec<Delays>,
+}
+
+impl Facts {
+    /// Adds the counts of other users.
+    pub(crate) fn add(&mut self, other: &Facts) {
+        for (own, more) in [(&mut self.dropped, &other.dropped), (&mut self.events, &other.events)] {
+            for (reason, count) in more {
+                *own.entry(reason.clone()).or_default() += count;
+            }
+        }
+        if self.delays.is_empty() {
+            self.delays.clone_from(&other.delays);
+        } else {
+            self.delays.iter_mut().zip(&other.delays).for_each(|(own, more)| own.add(more));
+        }
+    }
 }
 
 /// A number of every row that is no feature.
@@ -61,9 +83,10 @@ impl Prepared {
         self.starts[requests.start] as usize..self.starts[requests.end] as usize
     }
 
-    /// The column of row weights, where there is one.
-    pub(crate) fn sample_weight(&self) -> Option<String> {
-        self.labels.iter().find(|label| label.name == WEIGHT_COLUMN).map(|label| label.name.clone())
+    /// Requests of each split.
+    pub(crate) fn requests_of_splits(&self) -> [usize; 3] {
+        let requests = |name: &str| self.splits.iter().find(|(split, _)| *split == name);
+        SPLITS.map(|name| requests(name).map_or(0, |(_, requests)| requests.len()))
     }
 
     /// The names of the labels.

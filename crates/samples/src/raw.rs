@@ -7,20 +7,20 @@
 
 use std::borrow::Cow;
 use std::fs::{self, File};
-use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use gatefold_features::{RawBatch, RawColumn};
 use gatefold_schema::{EncoderSet, Feature, FittedFeature, Level};
-use polars::io::parquet::write::BatchedWriter;
 use polars::prelude::*;
 
-use crate::{SamplesError, columns, prepared::REQUEST_ID};
+use crate::{
+    SamplesError, columns,
+    files::{Form, ParquetFile},
+    prepared::REQUEST_ID,
+};
 
 /// Rows read from the file at once.
 const CHUNK: usize = 1 << 18;
-/// Scores written at once.
-const SCORE_CHUNK: usize = 1 << 17;
 
 /// A Parquet file with raw feature values, read from front to back.
 #[derive(Debug)]
@@ -285,8 +285,7 @@ pub struct ScoreFile {
     partial: PathBuf,
     outputs: Vec<String>,
     carried: Vec<PlSmallStr>,
-    writer: BatchedWriter<BufWriter<File>>,
-    pending: Option<DataFrame>,
+    file: ParquetFile,
 }
 
 impl ScoreFile {
@@ -326,18 +325,13 @@ impl ScoreFile {
         }
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let partial = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
-        let file = File::create(&partial).map_err(SamplesError::io("create", &partial))?;
-        let writer = ParquetWriter::new(BufWriter::new(file))
-            .with_compression(ParquetCompression::Zstd(None))
-            .batched(&schema)
-            .map_err(SamplesError::step("writing scores"))?;
+        let file = ParquetFile::create(&partial, &schema, Form::OUTPUT)?;
         Ok(Self {
             path: path.to_owned(),
             partial,
             outputs: outputs.iter().map(|(output, _)| (*output).to_owned()).collect(),
             carried,
-            writer,
-            pending: None,
+            file,
         })
     }
 
@@ -351,10 +345,11 @@ impl ScoreFile {
         scores: &[Vec<f32>],
         fused: Option<&[f64]>,
     ) -> Result<(), SamplesError> {
-        self.add(rows, scores, fused).map_err(SamplesError::step("writing scores"))
+        let frame = self.frame(rows, scores, fused).map_err(SamplesError::step("writing scores"))?;
+        self.file.add(frame)
     }
 
-    fn add(&mut self, rows: &RawRows, scores: &[Vec<f32>], fused: Option<&[f64]>) -> PolarsResult<()> {
+    fn frame(&self, rows: &RawRows, scores: &[Vec<f32>], fused: Option<&[f64]>) -> PolarsResult<DataFrame> {
         let mut all = Vec::with_capacity(self.carried.len() + scores.len());
         for name in &self.carried {
             all.push(rows.frame.column(name)?.clone());
@@ -365,23 +360,7 @@ impl ScoreFile {
         if let Some(fused) = fused {
             all.push(Column::new(Self::FUSED.into(), fused));
         }
-        let more = DataFrame::new(rows.rows(), all)?;
-        if let Some(pending) = &mut self.pending {
-            pending.vstack_mut(&more)?;
-        } else {
-            self.pending = Some(more);
-        }
-        // Row groups are cut at fixed rows, so that the file does not depend on the batches.
-        while let Some(pending) = self.pending.take_if(|pending| pending.height() >= SCORE_CHUNK) {
-            self.write_group(pending.slice(0, SCORE_CHUNK))?;
-            self.pending = Some(pending.slice(SCORE_CHUNK as i64, usize::MAX));
-        }
-        Ok(())
-    }
-
-    fn write_group(&mut self, mut group: DataFrame) -> PolarsResult<()> {
-        group.rechunk_mut_par();
-        self.writer.write_batch(&group)
+        DataFrame::new(rows.rows(), all)
     }
 
     /// Completes the file and puts it in its place.
@@ -389,12 +368,7 @@ impl ScoreFile {
     /// # Errors
     /// A file that cannot be written.
     pub fn finish(mut self) -> Result<(), SamplesError> {
-        if let Some(rest) = self.pending.take()
-            && rest.height() > 0
-        {
-            self.write_group(rest).map_err(SamplesError::step("writing scores"))?;
-        }
-        self.writer.finish().map_err(SamplesError::step("writing scores"))?;
+        self.file.finish()?;
         fs::rename(&self.partial, &self.path).map_err(SamplesError::io("rename into place", &self.path))
     }
 }

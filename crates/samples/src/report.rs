@@ -13,11 +13,12 @@ use gatefold_schema::{
     Task,
 };
 use polars::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use self::tally::{FeatureTally, TaskRows};
 use crate::{
     SamplesError, decode,
-    prepared::{Prepared, SPLITS},
+    prepared::{Facts, Prepared, SPLITS},
 };
 
 /// Name of the report in a sample set.
@@ -126,7 +127,7 @@ impl<'a> Tally<'a> {
     }
 
     /// What was counted, as a report.
-    pub(crate) fn finish(self, prepared: &Prepared, encoders: &EncoderSet, fingerprint: &str) -> DataReport {
+    pub(crate) fn finish(self, facts: &Facts, encoders: &EncoderSet, fingerprint: &str) -> DataReport {
         let splits = self.splits.iter().zip(SPLITS).map(|(split, name)| SplitReport {
             name: name.to_owned(),
             rows: split.rows,
@@ -157,8 +158,8 @@ impl<'a> Tally<'a> {
             warnings: warnings(&features, self.recipe.samples.leak_auc),
             splits: splits.collect(),
             features,
-            delays: prepared.delays.iter().map(Delays::report).collect(),
-            dropped: prepared.dropped.clone(),
+            delays: facts.delays.iter().map(Delays::report).collect(),
+            dropped: facts.dropped.clone(),
         }
     }
 
@@ -324,10 +325,10 @@ fn warnings(features: &[FeatureReport], leak_auc: f64) -> Vec<String> {
 }
 
 /// How long after what led to them events came: counts by time, for [`DelayReport`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Delays {
-    event: &'static str,
-    since: &'static str,
+    event: String,
+    since: String,
     /// Events by the first of [`DELAYS`] that they came within; the last is of those that took longer.
     counts: Vec<u64>,
 }
@@ -338,13 +339,18 @@ const DELAYS: [&str; 15] =
 
 impl Delays {
     /// Counts delays in microseconds.
-    pub(crate) fn new(event: &'static str, since: &'static str, delays: impl Iterator<Item = i64>) -> Self {
+    pub(crate) fn new(event: &str, since: &str, delays: impl Iterator<Item = i64>) -> Self {
         let bounds = DELAYS.map(|time| Span::parse(time).map_or(i64::MAX, Span::micros));
         let mut counts = vec![0; bounds.len() + 1];
         for delay in delays {
             counts[bounds.partition_point(|bound| *bound < delay)] += 1;
         }
-        Self { event, since, counts }
+        Self { event: event.to_owned(), since: since.to_owned(), counts }
+    }
+
+    /// Adds those of other users.
+    pub(crate) fn add(&mut self, other: &Delays) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(own, more)| *own += more);
     }
 
     fn report(&self) -> DelayReport {
@@ -357,6 +363,6 @@ impl Delays {
             sum += count;
             within.push(Within { time: (*time).to_owned(), events: sum });
         }
-        DelayReport { event: self.event.to_owned(), since: self.since.to_owned(), events, within }
+        DelayReport { event: self.event.clone(), since: self.since.clone(), events, within }
     }
 }

@@ -15,7 +15,7 @@ use polars::prelude::*;
 
 use crate::{
     SamplesError, columns,
-    prepared::{Label, Prepared, SPLITS, single_rows},
+    prepared::{Facts, Label, Prepared, SPLITS, single_rows},
     values::Values,
 };
 
@@ -153,18 +153,18 @@ impl<'t> Table<'t> {
             Ok(Some(Values::of_rows(self.feature(feature, &order)?.take_materialized_series())))
         };
         Ok(Prepared {
-            skew: None,
             starts: single_rows(order.len()).into_vec(),
             request_ids: None,
             times: None,
             values: recipe.features.iter().map(values).collect::<Result<_, _>>()?,
             labels: self.layout.labels.iter().map(|label| self.label(label, &order)).collect(),
             splits: ranges,
-            dropped: BTreeMap::from([("blank lines".to_owned(), self.blank)]),
-            events: BTreeMap::new(),
             kept: None,
-            negative_sampling_rate: 1.0,
-            delays: Vec::new(),
+            skew: None,
+            facts: Facts {
+                dropped: BTreeMap::from([("blank lines".to_owned(), self.blank)]),
+                ..Facts::default()
+            },
         })
     }
 

@@ -138,6 +138,11 @@ impl Values {
         Values::Scalars { dictionary, place: Place::Row }
     }
 
+    /// Whether there is one value a request.
+    pub(crate) fn is_of_requests(&self) -> bool {
+        !matches!(self, Values::Scalars { place: Place::Row | Place::OfRow(_), .. })
+    }
+
     /// The type of the values as their source has them.
     pub(crate) fn frame_type(&self) -> DataType {
         match self {
@@ -263,7 +268,7 @@ enum Collected {
     /// Texts, each kept once.
     Texts { known: TextInterner, codes: Vec<u32> },
     /// Anything else, as it comes.
-    Rows(Option<Series>),
+    Rows(Series),
 }
 
 impl Builder {
@@ -271,7 +276,7 @@ impl Builder {
     pub(crate) fn new(name: &str, found: &DataType) -> Self {
         let collected = match found {
             DataType::String => Collected::Texts { known: TextInterner::default(), codes: Vec::new() },
-            _ => Collected::Rows(None),
+            found => Collected::Rows(Series::new_empty(PlSmallStr::EMPTY, found)),
         };
         Self { name: name.to_owned(), collected }
     }
@@ -292,8 +297,7 @@ impl Builder {
                     });
                 }
             }
-            Collected::Rows(Some(rows)) => drop(rows.append(column.as_materialized_series())?),
-            Collected::Rows(rows) => *rows = Some(column.as_materialized_series().clone()),
+            Collected::Rows(rows) => drop(rows.append(column.as_materialized_series())?),
         }
         Ok(())
     }
@@ -308,7 +312,7 @@ impl Builder {
                 Values::Scalars { dictionary, place: Place::OfRow(Arc::new(place)) }
             }
             Collected::Rows(rows) => {
-                let dictionary = rows.unwrap_or_default().rechunk();
+                let dictionary = rows.rechunk();
                 Values::Scalars { dictionary, place: Place::OfRow(row.clone()) }
             }
         }

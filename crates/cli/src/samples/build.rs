@@ -1,11 +1,15 @@
 //! `gatefold samples build`: a recipe and logs in, a sample set out.
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::{Context, Result, bail};
+use bytesize::ByteSize;
 use gatefold_experiment::data::DataReport;
 use gatefold_samples::{BuildOptions, REPORT, Skew, build};
-use gatefold_schema::OnBadRow;
+use gatefold_schema::{OnBadRow, SampleManifest};
 use serde_json::json;
 
 use super::{dry_run, explain};
@@ -45,6 +49,10 @@ pub(crate) struct Args {
     /// What becomes of rows that cannot be used: drop, fail or quarantine. Overrides `on_bad_row` of the recipe.
     #[arg(long, value_name = "WHAT")]
     on_bad_row: Option<OnBadRow>,
+    /// Stay below so much memory, such as 2GiB: logs that need more are divided by their users, kept in parts beside
+    /// the output, and read part by part. The samples are the same.
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<ByteSize>,
     /// Replace samples that an earlier run wrote there.
     #[arg(long)]
     overwrite: bool,
@@ -76,18 +84,34 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
         return explain::run(&recipe, &args.logs, encoders, (request, item), args.json, console);
     }
     let Some(out) = args.out else { bail!("--out is missing: name the folder to write") };
-    let options =
-        BuildOptions { raw: args.raw, overwrite: args.overwrite, encoders, on_bad_row: args.on_bad_row };
+    let options = BuildOptions {
+        raw: args.raw,
+        overwrite: args.overwrite,
+        encoders,
+        on_bad_row: args.on_bad_row,
+        memory: args.memory.map(|size| size.as_u64()),
+    };
     let manifest = build(&recipe, &args.logs, &out, &options, &mut console.steps())
         .with_context(|| format!("cannot build samples into {}", out.display()))?;
+    summary(&out, &manifest, started, args.json, console)
+}
+
+/// Says what a sample set holds that was just made.
+pub(super) fn summary(
+    out: &Path,
+    manifest: &SampleManifest,
+    started: Instant,
+    json: bool,
+    console: &Console,
+) -> Result<()> {
     let report = std::fs::read(out.join(REPORT)).context("the report cannot be read again")?;
     let report: DataReport = serde_json::from_slice(&report).context("the report cannot be read again")?;
     for warning in &report.warnings {
         tracing::warn!("{warning}");
     }
-    let skew = Skew::read(&out)?;
+    let skew = Skew::read(out)?;
     let seconds = started.elapsed().as_secs_f64();
-    if args.json {
+    if json {
         return console.print_json(&json!({
             "samples": out,
             "fingerprint": manifest.fingerprint,
@@ -99,13 +123,13 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
         }));
     }
     let mut header = vec!["split".to_owned(), "rows".to_owned(), "requests".to_owned()];
-    header.extend(recipe.tasks.iter().map(|task| format!("{} = 1", task.label)));
+    header.extend(manifest.tasks.iter().map(|task| format!("{} = 1", task.label)));
     let mut table = table(header);
     for name in ["train", "valid", "test"] {
         let Some(split) = manifest.splits.get(name) else { continue };
         let mut row = vec![name.to_owned(), split.rows.to_string(), split.requests.to_string()];
         let positives = |label: &String| split.positives.get(label).map_or_else(String::new, u64::to_string);
-        row.extend(recipe.tasks.iter().map(|task| positives(&task.label)));
+        row.extend(manifest.tasks.iter().map(|task| positives(&task.label)));
         table.add_row(row);
     }
     let dropped: Vec<String> =

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use bytesize::ByteSize;
 use gatefold_samples::outlook;
 use gatefold_schema::Recipe;
 
@@ -20,25 +21,16 @@ pub(super) fn run(recipe: &Recipe, logs: &Path, json: bool, console: &Console) -
         column.set_cell_alignment(comfy_table::CellAlignment::Left);
     }
     for file in &outlook.files {
-        let size = file.bytes.map_or_else(|| "–".to_owned(), size);
+        let size = file.bytes.map_or_else(|| "–".to_owned(), |bytes| ByteSize(bytes).to_string());
         files.add_row([file.log.clone(), number(file.rows), size, file.path.display().to_string()]);
     }
     let steps: Vec<String> =
         outlook.steps.iter().enumerate().map(|(place, step)| format!("{:>3}. {step}", place + 1)).collect();
-    let bytes = outlook.bytes.map_or_else(|| "–".to_owned(), size);
+    let bytes = outlook.bytes.map_or_else(|| "–".to_owned(), |bytes| ByteSize(bytes).to_string());
     console.print(&format!(
         "{files}\n\n{}\n\n{}\n\nat most {} rows, {bytes} before compression; nothing was written",
         steps.join("\n"),
         validate::sources(&outlook.features),
         number(outlook.rows)
     ))
-}
-
-/// A size in the largest unit of which it has one at least.
-pub(super) fn size(bytes: u64) -> String {
-    let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    match units.into_iter().find(|(_, unit)| bytes >= *unit) {
-        Some((name, unit)) => format!("{:.1} {name}", bytes as f64 / unit as f64),
-        None => format!("{bytes} B"),
-    }
 }

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use bytesize::ByteSize;
 use comfy_table::CellAlignment;
 use gatefold_dataset::SampleSet;
 use gatefold_samples::decoded_rows;
 use gatefold_schema::{EncoderState, FittedFeature, Instant, SampleManifest, Task};
 use serde_json::{Map, Value, json};
 
-use super::dry_run::size;
 use crate::console::{Console, table};
 
 /// Show what a sample set holds.
@@ -106,7 +106,7 @@ fn splits(manifest: &SampleManifest) -> comfy_table::Table {
         };
         let mut row = vec![name.to_owned(), split.rows.to_string(), split.requests.to_string()];
         row.extend([time(split.time_min), time(split.time_max), split.shards.len().to_string()]);
-        row.push(size(split.shards.iter().map(|shard| shard.bytes).sum()));
+        row.push(ByteSize(split.shards.iter().map(|shard| shard.bytes).sum()).to_string());
         for task in &manifest.tasks {
             let positives = split.positives.get(&task.label).copied();
             row.push(positives.map_or_else(|| "–".to_owned(), |positives| positives.to_string()));

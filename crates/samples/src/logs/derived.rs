@@ -34,6 +34,8 @@ pub(crate) struct Derived<'a> {
     pub(crate) config: &'a EventLogs,
     pub(crate) keys: &'a Keys,
     pub(crate) impressions: &'a Impressions,
+    /// What was shown, where `impressions` are rows to make columns for and no more.
+    pub(crate) shown: Option<&'a Events>,
     pub(crate) clicks: &'a Events,
     pub(crate) conversions: Option<&'a Events>,
     pub(crate) items: Option<&'a Table>,
@@ -60,19 +62,41 @@ pub(crate) fn names(config: &EventLogs) -> Vec<String> {
     config.aggregates.iter().flat_map(of_aggregate).chain(sequences).chain(of_requests).collect()
 }
 
-impl Derived<'_> {
-    /// Makes the columns of which some are in `wanted`.
-    pub(crate) fn columns(&self, wanted: &BTreeSet<String>) -> Result<Vec<Made>, SamplesError> {
-        let needed = |aggregate: &&Aggregate| {
-            aggregate.windows.iter().any(|window| wanted.contains(&aggregate.column_name(*window)))
-        };
-        let aggregates: Vec<&Aggregate> = self.config.aggregates.iter().filter(needed).collect();
-        let mut keys: Vec<&[String]> = Vec::new();
-        for aggregate in &aggregates {
-            if !keys.contains(&aggregate.by.as_slice()) {
-                keys.push(&aggregate.by);
-            }
+/// The aggregates of which a column is wanted.
+pub(super) fn needed<'a>(config: &'a EventLogs, wanted: &BTreeSet<String>) -> Vec<&'a Aggregate> {
+    let is_needed = |aggregate: &&Aggregate| {
+        aggregate.windows.iter().any(|window| wanted.contains(&aggregate.column_name(*window)))
+    };
+    config.aggregates.iter().filter(is_needed).collect()
+}
+
+/// The keys of some aggregates, each once.
+pub(super) fn keys<'a>(aggregates: &[&'a Aggregate]) -> Vec<&'a [String]> {
+    let mut keys: Vec<&[String]> = Vec::new();
+    for aggregate in aggregates {
+        if !keys.contains(&aggregate.by.as_slice()) {
+            keys.push(&aggregate.by);
         }
+    }
+    keys
+}
+
+/// Whether a key is of several users.
+pub(super) fn is_shared(by: &[String]) -> bool {
+    !by.iter().any(|part| part == BY_USER)
+}
+
+impl Derived<'_> {
+    /// Makes the columns of which some are in `wanted`, but for those in `shared`, which is there where the events of
+    /// other users are not.
+    pub(crate) fn columns(
+        &self,
+        wanted: &BTreeSet<String>,
+        shared: Option<Vec<Made>>,
+    ) -> Result<Vec<Made>, SamplesError> {
+        let aggregates = needed(self.config, wanted);
+        let own = keys(&aggregates).into_iter().filter(|by| shared.is_none() || !is_shared(by));
+        let keys: Vec<&[String]> = own.collect();
         let listed = |sequence: &&SequenceConfig| {
             wanted.contains(&sequence.name)
                 || sequence.gaps.as_ref().is_some_and(|gaps| wanted.contains(gaps))
@@ -83,7 +107,7 @@ impl Derived<'_> {
                 Some(by) => self.aggregates(by, &aggregates),
                 None => self.sequence(sequences[index - keys.len()]),
             });
-        let mut made = Vec::new();
+        let mut made = shared.unwrap_or_default();
         for part in parts {
             made.extend(part?);
         }
@@ -91,7 +115,7 @@ impl Derived<'_> {
     }
 
     /// All aggregates by one key: what they are asked about is put in order once.
-    fn aggregates(&self, by: &[String], all: &[&Aggregate]) -> Result<Vec<Made>, SamplesError> {
+    pub(super) fn aggregates(&self, by: &[String], all: &[&Aggregate]) -> Result<Vec<Made>, SamplesError> {
         let queries = self.queries(by)?;
         let mut made = Vec::new();
         for aggregate in all.iter().filter(|aggregate| aggregate.by == by) {
@@ -177,15 +201,16 @@ impl Derived<'_> {
 
     /// The events of a log, for impressions those of the samples.
     pub(super) fn log(&self, of: EventKind) -> Log<'_> {
-        match of {
-            EventKind::Impressions => Log {
+        match (of, self.shown) {
+            (EventKind::Impressions, Some(shown)) => Log::of(shown),
+            (EventKind::Impressions, None) => Log {
                 user: Cow::Owned(self.impressions.row_users()),
                 item: &self.impressions.item,
                 time: &self.impressions.time,
                 events: None,
             },
-            EventKind::Clicks => Log::of(self.clicks),
-            EventKind::Conversions => self.conversions.map_or_else(Log::empty, Log::of),
+            (EventKind::Clicks, _) => Log::of(self.clicks),
+            (EventKind::Conversions, _) => self.conversions.map_or_else(Log::empty, Log::of),
         }
     }
 
@@ -205,7 +230,7 @@ impl Derived<'_> {
         let codes = chain.intern(&parts)?;
         let keys = self.key_count(by, &chain)?;
         let order = Timeline::new(&codes, &times, keys).map_err(many)?;
-        let are_impressions = matches!(times, Cow::Borrowed(_));
+        let are_impressions = self.shown.is_none() && matches!(times, Cow::Borrowed(_));
         Ok(Queries { level: Level::Candidate, order, chain, are_impressions })
     }
 
@@ -259,7 +284,7 @@ impl Derived<'_> {
         }
     }
 
-    fn item_column(&self, name: &str) -> Result<(&Table, &Column), SamplesError> {
+    pub(super) fn item_column(&self, name: &str) -> Result<(&Table, &Column), SamplesError> {
         let table = self.items;
         table.and_then(|table| Some((table, table.column(name)?))).ok_or_else(|| {
             SamplesError::config(format!(
@@ -271,12 +296,7 @@ impl Derived<'_> {
     /// A code for each version of an item's profile, by the value of a column; and the number of codes.
     fn item_codes(&self, name: &str) -> Result<(Vec<u32>, usize), SamplesError> {
         let (_, column) = self.item_column(name)?;
-        value_codes(column).map_err(|found| {
-            SamplesError::config(format!(
-                "[samples.logs]: the items' column '{name}' has type {found}, by which events cannot be grouped; use \
-                 integers or strings"
-            ))
-        })
+        value_codes(column).map_err(|found| no_key(name, &found))
     }
 
     /// The codes of an event's values, [`NONE`] where it has none.
@@ -301,6 +321,14 @@ impl Derived<'_> {
             .and_then(|column| Ok(column.f64()?.iter().map(|value| value.unwrap_or(f64::NAN)).collect()));
         values.map_err(SamplesError::step("reading the values of events"))
     }
+}
+
+/// A column of items by which events cannot be grouped.
+pub(super) fn no_key(name: &str, found: &DataType) -> SamplesError {
+    SamplesError::config(format!(
+        "[samples.logs]: the items' column '{name}' has type {found}, by which events cannot be grouped; use integers or \
+         strings"
+    ))
 }
 
 fn wrong_type(config: &Aggregate, found: &DataType, wanted: &str) -> SamplesError {

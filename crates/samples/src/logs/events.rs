@@ -1,5 +1,6 @@
 //! Logs of what users did: clicks and conversions.
 
+use gatefold_history::NONE;
 use gatefold_schema::{ClickKey, Log};
 use polars::prelude::*;
 
@@ -12,8 +13,8 @@ use super::{
 };
 use crate::{SamplesError, columns::missing_column};
 
-const REQUEST: &str = "#request";
-const USER: &str = "#user";
+pub(super) const REQUEST: &str = "#request";
+pub(super) const USER: &str = "#user";
 const ITEM: &str = "#item";
 const TIME: &str = "#time";
 
@@ -24,9 +25,11 @@ pub(crate) struct EventLog {
     request: Option<Expr>,
     user: Option<Expr>,
     item: Expr,
+    /// Names of these columns in the files.
+    keys: Vec<String>,
 }
 
-/// Events in the order of the log, none of them twice. A key that the impressions do not have is [`NONE`](gatefold_history::NONE), but for items.
+/// Events in the order of the log, none of them twice. A key that an event does not have is [`NONE`].
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     /// Request of each event; empty where the log has none.
@@ -42,16 +45,6 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// Time of the first.
-    pub(crate) fn first_time(&self) -> Option<i64> {
-        self.time.iter().min().copied()
-    }
-
-    /// Time of the last.
-    pub(crate) fn last_time(&self) -> Option<i64> {
-        self.time.iter().max().copied()
-    }
-
     /// The column of this name, which was asked for when the log was read.
     pub(crate) fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name() == name)
@@ -67,7 +60,9 @@ impl EventLog {
     ) -> Result<Self, SamplesError> {
         let has_user = source.schema.contains(&config.user);
         let shown = impressions.config();
+        let mut keys = Vec::new();
         let mut key = |name: &str, alias: &str, other: &str, required: bool| {
+            keys.push(name.to_owned());
             let key = super::matching_key(&mut source, name, alias, (impressions, other))?;
             if required {
                 source.require(name);
@@ -84,7 +79,7 @@ impl EventLog {
         };
         let item = key(&config.item, ITEM, &shown.item, true)?;
         let time = TimeColumn::new(&mut source, &config.time, config.time_unit)?;
-        Ok(Self { request, user, item, time, source })
+        Ok(Self { request, user, item, keys, time, source })
     }
 
     pub(crate) fn conversions(
@@ -98,7 +93,19 @@ impl EventLog {
         source.require(&config.user);
         source.require(&config.item);
         let time = TimeColumn::new(&mut source, &config.time, config.time_unit)?;
-        Ok(Self { request: None, user: Some(user), item, time, source })
+        let keys = vec![config.user.clone(), config.item.clone()];
+        Ok(Self { request: None, user: Some(user), item, keys, time, source })
+    }
+
+    /// What identifies an event and its time, under names of their own.
+    pub(crate) fn selected(&self) -> Vec<Expr> {
+        let whose = [&self.request, &self.user].into_iter().flatten().cloned();
+        [self.item.clone(), self.time.micros(TIME)].into_iter().chain(whose).collect()
+    }
+
+    /// The columns of the files that [`EventLog::read`] reads.
+    pub(crate) fn columns(&self, wanted: &[String]) -> Vec<String> {
+        self.keys.iter().chain([self.time.name()]).chain(wanted).cloned().collect()
     }
 
     /// Reads the log with the `wanted` columns. Events that are there twice are kept once.
@@ -114,8 +121,7 @@ impl EventLog {
             self.source.use_column(name);
         }
         let log = &self.source;
-        let mut selected = vec![self.item.clone(), self.time.micros(TIME)];
-        selected.extend([&self.request, &self.user].into_iter().flatten().cloned());
+        let mut selected = self.selected();
         for name in wanted {
             if !log.schema.contains(name) {
                 return Err(missing_column(&log.name, &log.schema, name, "an aggregate"));
@@ -130,7 +136,8 @@ impl EventLog {
                     keys.requests.intern(batch.column(REQUEST)?, &mut raw.request)?;
                 }
                 if self.user.is_some() {
-                    keys.users.find(batch.column(USER)?, &mut raw.user)?;
+                    // Those of unknown users are events of the item, and tell users apart all the same.
+                    keys.users.intern(batch.column(USER)?, &mut raw.user)?;
                 }
                 keys.items.intern(batch.column(ITEM)?, &mut raw.item)?;
                 raw.time.extend(batch.column(TIME)?.i64()?.iter().flatten());
@@ -141,19 +148,23 @@ impl EventLog {
             };
             run().map_err(|error| super::key_error(&log.name, error))
         })?);
-        if self.user.is_none() {
-            raw.user = raw.request.iter().map(|request| impressions.user_of(*request)).collect();
+        // The impressions know whose request it is; the log's own word is for requests that they do not have.
+        raw.user.resize(raw.item.len(), NONE);
+        for (user, request) in raw.user.iter_mut().zip(&raw.request) {
+            *user = Some(impressions.user_of(*request)).filter(|known| *known != NONE).unwrap_or(*user);
         }
-        raw.columns =
-            stacked(frames).map_err(|source| SamplesError::Reading { path: log.name.clone(), source })?;
+        // A log without events has its columns all the same.
+        let empty =
+            wanted.iter().filter_map(|name| Some(Field::new(name.into(), log.schema.get(name)?.clone())));
+        let empty = DataFrame::empty_with_schema(&Schema::from_iter(empty));
+        raw.columns = stacked(empty, frames)
+            .map_err(|source| SamplesError::Reading { path: log.name.clone(), source })?;
         let kept = raw.distinct();
         raw.take(&kept).map_err(|source| SamplesError::Reading { path: log.name.clone(), source })
     }
 }
 
-fn stacked(frames: Vec<DataFrame>) -> PolarsResult<Vec<Column>> {
-    let mut frames = frames.into_iter();
-    let Some(mut all) = frames.next() else { return Ok(Vec::new()) };
+fn stacked(mut all: DataFrame, frames: Vec<DataFrame>) -> PolarsResult<Vec<Column>> {
     for frame in frames {
         all.vstack_mut_owned(frame)?;
     }

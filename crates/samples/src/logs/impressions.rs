@@ -7,6 +7,7 @@ use gatefold_schema::Log;
 use polars::prelude::*;
 
 use super::{
+    Key,
     bad::{BadRows, Dropped},
     keys::{Ids, KeyError},
     source::Source,
@@ -19,8 +20,8 @@ use crate::{
 };
 
 /// Names of the pipeline's own columns begin with `#`, so that no column of a log can be called alike.
-const REQUEST: &str = "#request";
-const USER: &str = "#user";
+pub(super) const REQUEST: &str = "#request";
+pub(super) const USER: &str = "#user";
 const ITEM: &str = "#item";
 const TIME: &str = "#time";
 const IMPRESSION: &str = "#impression";
@@ -132,16 +133,33 @@ impl Impressions {
 pub(crate) struct ImpressionLog {
     pub(crate) source: Source,
     pub(crate) time: TimeColumn,
+    request: Key,
+    user: Key,
+    item: Key,
+    /// What an audit file refers to, where there is one.
+    impression: Option<Key>,
     config: Log,
 }
 
 impl ImpressionLog {
-    pub(crate) fn new(mut source: Source, config: &Log) -> Result<Self, SamplesError> {
+    /// The log in `source`; `audited` where its impressions need identifiers.
+    pub(crate) fn new(mut source: Source, config: &Log, audited: bool) -> Result<Self, SamplesError> {
         for key in [&config.request, &config.user, &config.item] {
             source.settle(key, &[DataType::Int64])?;
         }
+        let request = Key::new(&mut source, &config.request, REQUEST, "the request of a row")?;
+        let user = Key::new(&mut source, &config.user, USER, "the user of a row")?;
+        let item = Key::new(&mut source, &config.item, ITEM, "the item of a row")?;
+        let id = || Key::new(&mut source, IMPRESSION_ID, IMPRESSION, "the key of the audit file");
+        let impression = audited.then(id).transpose()?;
         let time = TimeColumn::new(&mut source, &config.time, config.time_unit)?;
-        Ok(Self { source, time, config: config.clone() })
+        Ok(Self { source, time, request, user, item, impression, config: config.clone() })
+    }
+
+    /// Nothing yet of the identifiers that the log has.
+    pub(crate) fn keys(&self) -> Keys {
+        let ids = |key: &Key| Ids::new(key.key_type);
+        Keys { requests: ids(&self.request), users: ids(&self.user), items: ids(&self.item) }
     }
 
     /// What the recipe says of the log.
@@ -154,27 +172,30 @@ impl ImpressionLog {
         self.source.schema.contains(name)
     }
 
+    /// What identifies a row and its time, under names of their own.
+    pub(crate) fn selected(&self) -> Vec<Expr> {
+        let keys = [Some(&self.request), Some(&self.user), Some(&self.item), self.impression.as_ref()];
+        let keys = keys.into_iter().flatten().map(|key| key.column.clone());
+        keys.chain([self.time.micros(TIME)]).collect()
+    }
+
+    /// The columns of the file that [`ImpressionLog::read`] reads.
+    pub(crate) fn columns(&self, wanted: &[String]) -> Vec<String> {
+        let Log { request, user, item, time, .. } = &self.config;
+        let own = [request, user, item, time].into_iter().chain(wanted).cloned();
+        own.chain(self.impression.as_ref().map(|_| IMPRESSION_ID.to_owned())).collect()
+    }
+
     /// Reads the log with the `wanted` columns.
     pub(crate) fn read(
-        mut self,
+        self,
         wanted: &[String],
-        audit: bool,
         bad_rows: &BadRows,
         dropped: &mut Dropped,
     ) -> Result<(Impressions, Keys), SamplesError> {
-        let log = &mut self.source;
-        let (request_type, request) = super::key(log, &self.config.request, REQUEST, "the request of a row")?;
-        let (user_type, user) = super::key(log, &self.config.user, USER, "the user of a row")?;
-        let (item_type, item) = super::key(log, &self.config.item, ITEM, "the item of a row")?;
-        let mut keys =
-            Keys { requests: Ids::new(request_type), users: Ids::new(user_type), items: Ids::new(item_type) };
-        let mut selected = vec![request, user, item, self.time.micros(TIME)];
-        let mut audit_ids = None;
-        if audit {
-            let (found, column) = super::key(log, IMPRESSION_ID, IMPRESSION, "the key of the audit file")?;
-            selected.push(column);
-            audit_ids = Some(Ids::new(found));
-        }
+        let mut keys = self.keys();
+        let mut selected = self.selected();
+        let mut audit_ids = self.impression.as_ref().map(|key| Ids::new(key.key_type));
         let log = &self.source;
         let mut builders = Vec::new();
         for name in wanted {
@@ -202,14 +223,6 @@ impl ImpressionLog {
             };
             run(&mut raw, &mut builders).map_err(|error| super::key_error(&log.name, error))
         })?;
-        if raw.request.is_empty() {
-            let bad: Vec<String> = bad.iter().map(|(reason, count)| format!("{reason}: {count}")).collect();
-            let left_out = if bad.is_empty() { String::new() } else { format!(" ({})", bad.join(", ")) };
-            return Err(SamplesError::source(
-                &log.name,
-                format!("there are no impressions{left_out}; give a log that has some"),
-            ));
-        }
         dropped.extend(bad);
         let (mut impressions, order) = raw.in_order(&keys, &log.name)?;
         let audit_codes = std::mem::take(&mut raw.audit);

@@ -147,6 +147,17 @@ impl Ids {
     }
 }
 
+/// The murmur hash of each identifier of a column of [`KeyType::frame_type`], as of [`Ids::hash`]; of nulls that of an
+/// empty text.
+pub(crate) fn hashes(column: &Column, seed: u32) -> PolarsResult<Vec<u32>> {
+    let int = |value: Option<i64>| value.map_or_else(|| hash_text("", seed), |value| hash_int(value, seed));
+    Ok(match column.dtype() {
+        DataType::String => column.str()?.iter().map(|text| hash_text(text.unwrap_or(""), seed)).collect(),
+        DataType::UInt64 => column.u64()?.iter().map(|value| int(value.map(u64::cast_signed))).collect(),
+        _ => column.i64()?.iter().map(int).collect(),
+    })
+}
+
 /// A column of identifiers that cannot be numbered.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeyError {
@@ -211,5 +222,7 @@ mod tests {
         assert_eq!(hash(Column::new("id".into(), ["foo"]), 42) as i32, -1_322_301_282);
         assert_eq!(hash(Column::new("id".into(), [7i64, -1, 34]), 0), 2_017_239_379);
         assert_eq!(hash(Column::new("id".into(), [34u64]), 0), 2_017_239_379);
+        assert_eq!(hashes(&Column::new("id".into(), [34u64]), 0).unwrap(), [2_017_239_379]);
+        assert_eq!(hashes(&Column::new("id".into(), ["foo"]), 42).unwrap(), [-1_322_301_282_i32 as u32]);
     }
 }

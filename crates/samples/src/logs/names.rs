@@ -46,7 +46,7 @@ pub(super) struct Found {
 }
 
 /// Whether a name is an address of a store, such as `s3://bucket/clicks/*.parquet`.
-fn is_address(name: &str) -> bool {
+pub(super) fn is_address(name: &str) -> bool {
     name.contains("://")
 }
 

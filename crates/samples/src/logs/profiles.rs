@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{SamplesError, columns::missing_column};
 
-const KEY: &str = "#key";
+pub(super) const KEY: &str = "#key";
 const TIME: &str = "#time";
 const CREATED: &str = "#created";
 
@@ -81,6 +81,21 @@ impl ProfileFile {
     /// Its columns of times.
     pub(crate) fn times(&self) -> impl Iterator<Item = &TimeColumn> {
         [&self.time, &self.created].into_iter().flatten()
+    }
+
+    /// The columns of the files that [`ProfileFile::read`] reads.
+    pub(crate) fn columns(&self, wanted: &[String]) -> Vec<String> {
+        [&self.key_name]
+            .into_iter()
+            .chain(self.times().map(TimeColumn::name))
+            .chain(wanted)
+            .cloned()
+            .collect()
+    }
+
+    /// The key of each row, under a name of its own.
+    pub(crate) fn key(&self) -> Expr {
+        self.key.clone()
     }
 
     /// Reads the versions of the keys in `ids` with the `wanted` columns.

@@ -112,8 +112,6 @@ pub(crate) struct Thinned {
     pub(crate) kept: Option<Vec<bool>>,
     /// The column of weights, where rows do not all count alike.
     pub(crate) weights: Option<Label>,
-    /// Share of the negatives that training has to make up for by itself.
-    pub(crate) negative_sampling_rate: f64,
     /// Rows that are not written, by reason.
     pub(crate) dropped: BTreeMap<String, u64>,
 }
@@ -127,22 +125,17 @@ pub(crate) fn thin(
     (maturity, young): (Maturity, usize),
 ) -> Thinned {
     let rows = impressions.rows();
-    let mut thinned =
-        Thinned { kept: None, weights: None, negative_sampling_rate: 1.0, dropped: BTreeMap::new() };
+    let mut thinned = Thinned { kept: None, weights: None, dropped: BTreeMap::new() };
     let mut weights: Option<Vec<f32>> = None;
     if let Some(sampling) = sampling {
         let is_negative = is_negative();
         let chosen = sampling.choose(train, &is_negative);
         (thinned.kept, thinned.dropped) = (Some(chosen.kept), chosen.dropped);
-        let rate = sampling.config.negatives;
-        match sampling.config.correct {
-            Correction::Rate => thinned.negative_sampling_rate = rate,
-            Correction::Weight => {
-                let weights = weights.insert(vec![1.0; rows]);
-                for &request in train {
-                    for row in impressions.rows_of(request as usize).filter(|row| is_negative[*row]) {
-                        weights[row] = (1.0 / rate) as f32;
-                    }
+        if sampling.config.correct == Correction::Weight {
+            let weights = weights.insert(vec![1.0; rows]);
+            for &request in train {
+                for row in impressions.rows_of(request as usize).filter(|row| is_negative[*row]) {
+                    weights[row] = (1.0 / sampling.config.negatives) as f32;
                 }
             }
         }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use gatefold_schema::{Instant, LabelConfig, Maturity, SplitBy, SplitConfig};
+use serde::{Deserialize, Serialize};
 
 use crate::{SamplesError, prepared::SPLITS};
 
 /// Where in time the splits are: one decision for all samples, however many processes make them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Cuts {
     /// Times of `train`, `valid` and `test`: from the first, up to before the second.
     splits: [Range<i64>; 3],
@@ -60,12 +61,7 @@ impl Cuts {
             _ => next,
         };
         let splits = [i64::MIN..before(valid), valid..before(test).max(valid), test..end];
-        let wanted = match config.valid_from {
-            _ if config.by == SplitBy::User => [true, false, false],
-            Some(_) => [true, config.valid_from != config.test_from, true],
-            None => [true, config.valid > 0.0, config.test > 0.0],
-        };
-        for ((name, range), wanted) in SPLITS.iter().zip(&splits).zip(wanted) {
+        for ((name, range), wanted) in SPLITS.iter().zip(&splits).zip(wanted_times(config)) {
             if wanted && !requests.iter().any(|(time, _)| range.contains(time)) {
                 let shown = |time: Option<i64>| match time {
                     Some(time) => Instant::from_micros(time).to_string(),
@@ -108,6 +104,15 @@ impl Cuts {
             .filter(|(_, rows)| *rows > 0)
             .map(|(reason, rows)| (reason.to_owned(), rows))
             .collect()
+    }
+}
+
+/// Which of train, valid and test must have a stretch of time with rows.
+pub(super) fn wanted_times(config: &SplitConfig) -> [bool; 3] {
+    match config.valid_from {
+        _ if config.by == SplitBy::User => [true, false, false],
+        Some(_) => [true, config.valid_from != config.test_from, true],
+        None => [true, config.valid > 0.0, config.test > 0.0],
     }
 }
 

@@ -68,6 +68,11 @@ impl TimeColumn {
         Ok(column)
     }
 
+    /// Name of the column.
+    pub(crate) fn name(&self) -> &String {
+        &self.name
+    }
+
     /// The times in microseconds, as a column called `alias`.
     pub(crate) fn micros(&self, alias: &str) -> Expr {
         self.as_micros().alias(alias)

@@ -4,7 +4,10 @@ use std::ops::Range;
 
 use gatefold_schema::{SplitBy, SplitConfig};
 
-use super::impressions::{Impressions, Keys};
+use super::{
+    impressions::{Impressions, Keys},
+    split::wanted_times,
+};
 use crate::{SamplesError, prepared::SPLITS};
 
 /// Seed of the hash that divides users: another one than rows are sampled or features hashed with.
@@ -19,17 +22,14 @@ pub(crate) struct Divided {
 }
 
 /// Divides the requests that `by_time` names for each split. `None` where users do not matter.
-///
-/// # Errors
-/// When a split that is wanted has no row.
 pub(crate) fn divide(
     config: &SplitConfig,
     keys: &Keys,
     impressions: &Impressions,
     by_time: &[(&'static str, Range<usize>)],
-) -> Result<Option<Divided>, SamplesError> {
+) -> Option<Divided> {
     if config.by == SplitBy::Time {
-        return Ok(None);
+        return None;
     }
     // A hash in [0, 1).
     let point = |user: u32| f64::from(keys.users.hash(user, USER_SEED)) / 2f64.powi(32);
@@ -53,18 +53,23 @@ pub(crate) fn divide(
             }
         }
     }
+    Some(Divided { splits, left_out })
+}
+
+/// Sees to it that every split that is wanted has users, by the number of its requests.
+///
+/// # Errors
+/// When there is none for a split. A split that is empty by time was refused already, or is wanted so.
+pub(crate) fn check(config: &SplitConfig, requests: &[usize; 3]) -> Result<(), SamplesError> {
     let wanted = match config.by {
+        SplitBy::Time => [false; 3],
         SplitBy::User => [true, config.valid > 0.0, config.test > 0.0],
-        // What is empty by time was refused already, or is wanted so.
-        _ => [0, 1, 2].map(|split| !by_time[split].1.is_empty()),
+        SplitBy::Both => wanted_times(config),
     };
-    if let Some(((name, _), _)) =
-        splits.iter().zip(wanted).find(|((_, own), wanted)| *wanted && own.is_empty())
-    {
-        return Err(SamplesError::config(format!(
-            "[samples.split]: no user is left for {name} ({} users in all); use more data or other shares",
-            keys.users.len()
-        )));
+    match SPLITS.iter().zip(requests).zip(wanted).find(|((_, own), wanted)| *wanted && **own == 0) {
+        Some(((name, _), _)) => Err(SamplesError::config(format!(
+            "[samples.split]: no user is left for {name}; use more data or other shares"
+        ))),
+        None => Ok(()),
     }
-    Ok(Some(Divided { splits, left_out }))
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 
-use gatefold_samples::{BuildOptions, Silent, build};
+use crate::parts::build;
+use gatefold_samples::{BuildOptions, Silent};
 use gatefold_schema::Recipe;
 use polars::prelude::*;
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
@@ -17,7 +18,7 @@ const START: i64 = 1_767_571_200_000_000;
 const WINDOWS: [i64; 2] = [2, 8];
 const LAST: usize = 3;
 
-fn recipe() -> Recipe {
+pub(crate) fn recipe() -> Recipe {
     let mut text = r#"
 name = "derived"
 [samples]
@@ -106,14 +107,14 @@ struct Version {
 }
 
 #[derive(Default)]
-struct World {
+pub(crate) struct World {
     shown: Vec<Shown>,
     clicks: Vec<Event>,
     conversions: Vec<Event>,
     items: Vec<Version>,
 }
 
-fn random(seed: u64) -> World {
+pub(crate) fn random(seed: u64) -> World {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut world = World::default();
     for request in 0..60 {
@@ -158,7 +159,7 @@ fn write(path: &Path, columns: Vec<Column>) {
 }
 
 impl World {
-    fn write(&self, folder: &Path) {
+    pub(crate) fn write(&self, folder: &Path) {
         std::fs::create_dir_all(folder).unwrap();
         fn ints<T>(name: &str, rows: &[T], value: impl Fn(&T) -> i64) -> Column {
             Column::new(name.into(), rows.iter().map(value).collect::<Vec<i64>>())

@@ -6,6 +6,7 @@ mod census;
 mod derived;
 mod logs;
 mod outcomes;
+mod parts;
 mod report;
 mod sampling;
 mod served;
@@ -15,9 +16,10 @@ mod synthetic;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use gatefold_samples::{BuildOptions, SamplesError, Silent, build};
+use gatefold_samples::{BuildOptions, SamplesError, Silent};
 use gatefold_schema::SampleManifest;
 use logs::{Click, Conversion, Impression, ItemProfile, Logs, START, Sample, UserProfile, recipe};
+use parts::build;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use gatefold_samples::{BuildOptions, SamplesError, Silent, build};
+use gatefold_samples::{BuildOptions, SamplesError, Silent};
 use gatefold_schema::{
     ClickKey, EventKind, Feature, Loss, Maturity, Recipe, SampleManifest, Span, ValueLabel, strict::from_toml,
 };
@@ -13,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     logs::{Conversion, Impression, Logs, START, recipe},
+    parts::build,
     plain_logs,
     synthetic::{floats, ints, load},
 };

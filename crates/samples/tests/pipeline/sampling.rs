@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::parts::build;
 use gatefold_features::murmur::hash_int;
-use gatefold_samples::{BuildOptions, Silent, build};
+use gatefold_samples::{BuildOptions, Silent};
 use gatefold_schema::{
     Correction, Instant, Maturity, SampleManifest, SamplingConfig, Span, SplitBy, SplitConfig,
 };

@@ -6,7 +6,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
-use gatefold_samples::{BuildOptions, SamplesError, Silent, build};
+use crate::parts::build;
+use gatefold_samples::{BuildOptions, SamplesError, Silent};
 use gatefold_schema::{OnBadRow, Recipe, SampleManifest};
 use polars::prelude::*;
 use rand::SeedableRng;

@@ -1,0 +1,299 @@
+//! The samples of a part in files, raw: one piece a split and stretch of time, so that a stretch of all parts can be
+//! read, put in order and encoded by itself.
+
+use std::ops::Range;
+use std::path::Path;
+
+use gatefold_schema::Recipe;
+use polars::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    SamplesError,
+    build::Outcomes,
+    columns,
+    files::{Form, ParquetFile, read_parquet},
+    folder::StagedFolder,
+    prepared::{Facts, Label, Prepared, REQUEST_ID, SPLITS, TIME_COLUMN},
+    values::{Place, Values},
+};
+
+/// Rows of each request.
+const ROWS: &str = "#rows";
+/// Whether a row is written.
+const KEPT: &str = "#kept";
+
+/// `part.json`: what is known of a part's samples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct PartFacts {
+    /// Names of the label columns.
+    pub(super) labels: Vec<String>,
+    pub(super) facts: Facts,
+    pub(super) outcomes: Outcomes,
+    /// Requests of each split, and those of them of which rows are written.
+    pub(super) requests: [usize; 3],
+    pub(super) written: [usize; 3],
+    /// Rows that are written.
+    pub(super) rows: u64,
+}
+
+/// Writes the samples of a part, in stretches that begin at `bounds`.
+pub(super) fn write(
+    recipe: &Recipe,
+    prepared: &Prepared,
+    bounds: &[i64],
+    folder: &StagedFolder,
+) -> Result<PartFacts, SamplesError> {
+    let mut outcomes = Outcomes::default();
+    outcomes.add(recipe, prepared);
+    let (mut written, mut rows) = ([0; 3], 0);
+    let times = prepared.times.as_deref().unwrap_or_default();
+    for (split, (_, requests)) in prepared.splits.iter().enumerate() {
+        // The requests of a split are in the order of time.
+        let own = &times[requests.clone()];
+        let ends = bounds.iter().map(|bound| own.partition_point(|time| time < bound));
+        let ends: Vec<usize> = ends.chain([own.len()]).map(|end| requests.start + end).collect();
+        let mut first = requests.start;
+        for (stretch, end) in ends.into_iter().enumerate() {
+            if end > first {
+                write_piece(recipe, prepared, first..end, |what| folder.path(&file(what, split, stretch)))?;
+            }
+            first = end;
+        }
+        for request in requests.clone() {
+            let kept = prepared.rows(&(request..request + 1)).filter(|row| is_kept(prepared, *row)).count();
+            written[split] += usize::from(kept > 0);
+            rows += kept as u64;
+        }
+    }
+    Ok(PartFacts {
+        labels: prepared.label_names(),
+        facts: prepared.facts.clone(),
+        outcomes,
+        requests: prepared.requests_of_splits(),
+        written,
+        rows,
+    })
+}
+
+fn is_kept(prepared: &Prepared, row: usize) -> bool {
+    prepared.kept.as_ref().is_none_or(|kept| kept[row])
+}
+
+fn file(what: &str, split: usize, stretch: usize) -> String {
+    format!("{}-{stretch:05}-{what}.parquet", SPLITS[split])
+}
+
+fn write_piece(
+    recipe: &Recipe,
+    prepared: &Prepared,
+    requests: Range<usize>,
+    path: impl Fn(&str) -> std::path::PathBuf,
+) -> Result<(), SamplesError> {
+    let rows = prepared.rows(&requests);
+    let of_requests: Vec<u32> = requests.clone().map(|request| request as u32).collect();
+    let frames = || -> PolarsResult<[DataFrame; 2]> {
+        let mut of_request = Vec::new();
+        if let Some(ids) = &prepared.request_ids {
+            let ids = ids.slice(requests.start as i64, requests.len());
+            of_request.push(ids.with_name(REQUEST_ID.into()).into_column());
+        }
+        if let Some(times) = &prepared.times {
+            of_request.push(Column::new(TIME_COLUMN.into(), &times[requests.clone()]));
+        }
+        let sizes: Vec<u32> =
+            requests.clone().map(|request| prepared.starts[request + 1] - prepared.starts[request]).collect();
+        of_request.push(Column::new(ROWS.into(), sizes));
+        let mut of_row: Vec<Column> = prepared
+            .labels
+            .iter()
+            .enumerate()
+            .map(|(place, label)| Column::new(label_column(place), &label.values[rows.clone()]))
+            .collect();
+        if let Some(kept) = &prepared.kept {
+            of_row.push(Column::new(KEPT.into(), &kept[rows.clone()]));
+        }
+        for (place, (feature, values)) in recipe.features.iter().zip(&prepared.values).enumerate() {
+            let Some(values) = values else { continue };
+            let (found, frame) = if values.is_of_requests() {
+                (values.rows(0..0, &of_requests)?, &mut of_request)
+            } else {
+                (values.rows(rows.clone(), &[])?, &mut of_row)
+            };
+            let found = columns::normalise(&found.into_column(), feature)?;
+            frame.push(found.with_name(feature_column(place)).into_column());
+        }
+        Ok([DataFrame::new(requests.len(), of_request)?, DataFrame::new(rows.len(), of_row)?])
+    };
+    let frames = frames().map_err(SamplesError::step("writing a part"))?;
+    for (what, frame) in ["requests", "rows"].into_iter().zip(frames) {
+        let mut file = ParquetFile::create(&path(what), frame.schema(), Form::SPILL)?;
+        file.add(frame)?;
+        file.finish()?;
+    }
+    Ok(())
+}
+
+fn feature_column(place: usize) -> PlSmallStr {
+    format!("#feature{place}").into()
+}
+
+fn label_column(place: usize) -> PlSmallStr {
+    format!("#label{place}").into()
+}
+
+/// Raw samples: one row a request, and one an impression, in the same order.
+pub(super) struct Stretch {
+    requests: DataFrame,
+    rows: DataFrame,
+    /// Rows of each request.
+    sizes: Vec<u32>,
+}
+
+impl Stretch {
+    /// All samples of a part in one stretch of a split, whether they are written or not; `None` where it has none.
+    pub(super) fn of_part(part: &Path, split: usize, stretch: usize) -> Result<Option<Self>, SamplesError> {
+        let path = |what| part.join(file(what, split, stretch));
+        if !path("requests").is_file() {
+            return Ok(None);
+        }
+        Self::new(read_parquet(&path("requests"))?, read_parquet(&path("rows"))?).map(Some)
+    }
+
+    /// The samples of all parts that are written, in their order.
+    pub(super) fn of_all(
+        parts: &[impl AsRef<Path>],
+        split: usize,
+        stretch: usize,
+    ) -> Result<Option<Self>, SamplesError> {
+        let mut all: Option<Stretch> = None;
+        for part in parts {
+            let Some(own) = Self::of_part(part.as_ref(), split, stretch)? else { continue };
+            all = Some(match all {
+                Some(before) => before.followed_by(own)?,
+                None => own,
+            });
+        }
+        all.map(|all| all.in_order().map_err(SamplesError::step("merging parts"))).transpose()
+    }
+
+    fn new(requests: DataFrame, rows: DataFrame) -> Result<Self, SamplesError> {
+        let sizes = requests.column(ROWS).and_then(|sizes| Ok(sizes.u32()?.iter().flatten().collect()));
+        Ok(Self { sizes: sizes.map_err(SamplesError::step("reading a part"))?, requests, rows })
+    }
+
+    /// These samples, and then others.
+    pub(super) fn followed_by(mut self, next: Self) -> Result<Self, SamplesError> {
+        let step = || SamplesError::step("merging parts");
+        self.requests.vstack_mut_owned(next.requests).map_err(step())?;
+        self.rows.vstack_mut_owned(next.rows).map_err(step())?;
+        self.sizes.extend(next.sizes);
+        Ok(self)
+    }
+
+    /// Requests by time and then by identifier, and of their rows those that are written.
+    fn in_order(self) -> PolarsResult<Self> {
+        let starts = self.starts();
+        let kept = match self.rows.column(KEPT) {
+            Ok(kept) => Some(kept.bool()?.iter().map(|kept| kept == Some(true)).collect::<Vec<bool>>()),
+            Err(_) => None,
+        };
+        let keys = self.requests.select([TIME_COLUMN, REQUEST_ID])?.with_row_index("#place".into(), None)?;
+        let order = keys.sort([TIME_COLUMN, REQUEST_ID], SortMultipleOptions::default())?;
+        let (mut requests, mut rows, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
+        for place in order.column("#place")?.idx()?.iter().flatten() {
+            let before = rows.len();
+            let own = starts[place as usize]..starts[place as usize + 1];
+            rows.extend(own.filter(|row| kept.as_ref().is_none_or(|kept| kept[*row as usize])));
+            if rows.len() > before {
+                requests.push(place);
+                sizes.push((rows.len() - before) as u32);
+            }
+        }
+        Ok(Self {
+            requests: self.requests.take(&IdxCa::from_vec(PlSmallStr::EMPTY, requests))?,
+            rows: self.rows.take(&IdxCa::from_vec(PlSmallStr::EMPTY, rows))?,
+            sizes,
+        })
+    }
+
+    /// Number of requests.
+    pub(super) fn requests(&self) -> usize {
+        self.sizes.len()
+    }
+
+    /// First row of each request, and the number of rows.
+    pub(super) fn starts(&self) -> Vec<u32> {
+        let mut end = 0;
+        let ends = self.sizes.iter().map(|size| {
+            end += size;
+            end
+        });
+        std::iter::once(0).chain(ends).collect()
+    }
+
+    /// The first requests, and the others.
+    pub(super) fn split_at(self, requests: usize) -> (Self, Self) {
+        let rows = self.sizes[..requests].iter().sum::<u32>() as usize;
+        let part = |requests: Range<usize>, rows: Range<usize>| Self {
+            requests: self.requests.slice(requests.start as i64, requests.len()),
+            rows: self.rows.slice(rows.start as i64, rows.len()),
+            sizes: self.sizes[requests].to_vec(),
+        };
+        (part(0..requests, 0..rows), part(requests..self.sizes.len(), rows..self.rows.height()))
+    }
+
+    /// The samples as those of the split at place `split`.
+    pub(super) fn prepared(
+        &self,
+        recipe: &Recipe,
+        labels: &[String],
+        split: usize,
+    ) -> Result<Prepared, SamplesError> {
+        self.as_prepared(recipe, labels, split).map_err(SamplesError::step("reading a part"))
+    }
+
+    fn as_prepared(&self, recipe: &Recipe, labels: &[String], split: usize) -> PolarsResult<Prepared> {
+        let series = |frame: &DataFrame, name: &str| {
+            Ok::<_, PolarsError>(frame.column(name)?.as_materialized_series().rechunk())
+        };
+        let mut values = Vec::with_capacity(recipe.features.len());
+        for (place, feature) in recipe.features.iter().enumerate() {
+            if feature.is_crossed() {
+                values.push(None);
+                continue;
+            }
+            let name = feature_column(place);
+            let (frame, place) = match self.rows.column(&name) {
+                Ok(_) => (&self.rows, Place::Row),
+                Err(_) => (&self.requests, Place::Request),
+            };
+            values.push(Some(Values::Scalars { dictionary: series(frame, &name)?, place }));
+        }
+        let mut of_rows = Vec::with_capacity(labels.len());
+        for (place, label) in labels.iter().enumerate() {
+            let values = series(&self.rows, &label_column(place))?;
+            of_rows.push(Label::new(
+                label,
+                values.f32()?.iter().map(|value| value.unwrap_or(f32::NAN)).collect(),
+            ));
+        }
+        let requests = self.requests();
+        let range = |place: usize| match place.cmp(&split) {
+            std::cmp::Ordering::Less => 0..0,
+            std::cmp::Ordering::Equal => 0..requests,
+            std::cmp::Ordering::Greater => requests..requests,
+        };
+        Ok(Prepared {
+            starts: self.starts(),
+            request_ids: Some(series(&self.requests, REQUEST_ID)?),
+            times: Some(series(&self.requests, TIME_COLUMN)?.i64()?.iter().flatten().collect()),
+            values,
+            labels: of_rows,
+            splits: SPLITS.into_iter().enumerate().map(|(place, name)| (name, range(place))).collect(),
+            kept: None,
+            skew: None,
+            facts: Facts::default(),
+        })
+    }
+}
