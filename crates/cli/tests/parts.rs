@@ -129,7 +129,7 @@ fn peak(command: &mut Command) -> u64 {
 
 #[test]
 fn a_build_keeps_to_its_memory_limit() {
-    let work = Work::with_logs("1500000");
+    let work = Work::with_logs("2500000");
     let build = |out| ["samples", "build", "--recipe", RECIPE, "--logs", "logs", "--json", "--out", out];
     let quiet = |arguments: &[&str]| {
         let mut command = work.command(arguments);

@@ -74,7 +74,7 @@ pub(crate) fn divide(
     progress.start("reading the parts for what users share", Some(division.parts as u64));
     for part in 0..division.parts {
         let own = part_config(config, logs, to, part);
-        let mut opened = Logs::open(recipe, &own, to)?;
+        let mut opened = Logs::open(recipe, &own, Path::new(HERE))?;
         opened.rename(&names);
         let mut needed = features::plan(recipe, &own, &mut opened)?;
         (needed.impressions, needed.users) = (Vec::new(), Vec::new());
@@ -113,7 +113,7 @@ impl Parts {
         part: usize,
     ) -> Result<Prepared, SamplesError> {
         let own = part_config(config, logs, folder, part);
-        let mut opened = Logs::open(recipe, &own, folder)?;
+        let mut opened = Logs::open(recipe, &own, Path::new(HERE))?;
         opened.rename(&self.names);
         let plan = features::plan(recipe, &own, &mut opened)?;
         let made = shared::made(config, &plan.derived, folder, part)?;
@@ -144,6 +144,9 @@ fn part_file(log: &str, part: usize) -> String {
 
 /// File of the items, which all parts read.
 const ITEMS: &str = "logs/items.parquet";
+
+/// The folder that the names of parts are relative to.
+const HERE: &str = "";
 
 /// The recipe's logs, as the files of a part.
 fn part_config(config: &EventLogs, logs: &Path, folder: &Path, part: usize) -> EventLogs {

@@ -21,7 +21,7 @@ use super::{
         keys::{Ids, KeyError, KeyType, hashes},
         labels::many,
     },
-    Spill, part_of,
+    HERE, Spill, part_of,
 };
 use crate::{
     Progress, SamplesError,
@@ -247,7 +247,7 @@ impl Group<'_> {
         let shown = events(EventKind::Impressions)?;
         let (clicks, conversions) = (events(EventKind::Clicks)?, events(EventKind::Conversions)?);
         let columns: Vec<String> = self.by.iter().filter(|part| *part != BY_ITEM).cloned().collect();
-        let items = match Logs::open(recipe, own, folder)?.items.filter(|_| !columns.is_empty()) {
+        let items = match Logs::open(recipe, own, Path::new(HERE))?.items.filter(|_| !columns.is_empty()) {
             Some(file) => {
                 let bad_rows = BadRows { policy: own.on_bad_row, quarantine: PathBuf::new() };
                 Some(file.read(&keys.items, &columns, &bad_rows, &mut Dropped::new())?)
