@@ -1,8 +1,9 @@
 //! Independent work on a few threads, results in order.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 
 use crate::Progress;
 
@@ -83,6 +84,29 @@ pub(crate) fn in_order<T: Send, E: Send>(
     outcome
 }
 
+/// A part of some work.
+pub(crate) type Task<'a, E> = Box<dyn FnOnce() -> Result<(), E> + Send + 'a>;
+
+/// Runs all of `tasks` on as many threads as there are processors, this one among them; those that take long
+/// should come first. A thread ends with an error; one of them is returned.
+pub(crate) fn all_of<E: Send>(tasks: Vec<Task<'_, E>>) -> Result<(), E> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(tasks.len());
+    let waiting = Mutex::new(tasks.into_iter());
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        while let Some(task) = next() {
+            task()?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        others.into_iter().fold(work(), |outcome, other| {
+            outcome.and(other.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,5 +138,22 @@ mod tests {
         assert_eq!(in_order(100_000, work, |_, _| Ok(())), Err("three"));
         assert!(begun.load(Ordering::Relaxed) < 100_000);
         assert_eq!(in_order(10, Ok, |index, _| if index == 2 { Err("taken") } else { Ok(()) }), Err("taken"));
+    }
+
+    #[test]
+    fn all_tasks_are_run() {
+        let mut squares = [0; 100];
+        let tasks = squares.iter_mut().enumerate().map(|(index, square)| -> Task<'_, ()> {
+            Box::new(move || {
+                *square = index * index;
+                Ok(())
+            })
+        });
+        assert_eq!(all_of(tasks.collect()), Ok(()));
+        assert_eq!(squares, std::array::from_fn(|index| index * index));
+        let tasks: Vec<Task<'_, _>> =
+            vec![Box::new(|| Ok(())), Box::new(|| Err("second")), Box::new(|| Ok(()))];
+        assert_eq!(all_of(tasks), Err("second"));
+        assert_eq!(all_of::<()>(Vec::new()), Ok(()));
     }
 }

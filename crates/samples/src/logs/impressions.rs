@@ -16,6 +16,7 @@ use super::{
 use crate::{
     SamplesError,
     columns::missing_column,
+    parallel::{Task, all_of},
     values::{Builder, Values},
 };
 
@@ -208,20 +209,20 @@ impl ImpressionLog {
 
         let mut raw = RawRows::default();
         let bad = log.read(selected, bad_rows, |batch| {
-            let mut run = |raw: &mut RawRows, builders: &mut [Builder]| -> Result<(), KeyError> {
-                keys.requests.intern(batch.column(REQUEST)?, &mut raw.request)?;
-                keys.users.intern(batch.column(USER)?, &mut raw.user)?;
-                keys.items.intern(batch.column(ITEM)?, &mut raw.item)?;
-                raw.time.extend(batch.column(TIME)?.i64()?.iter().flatten());
-                if let Some(ids) = &mut audit_ids {
-                    ids.intern(batch.column(IMPRESSION)?, &mut raw.audit)?;
-                }
-                for builder in builders {
-                    builder.add(batch.column(builder.name())?)?;
-                }
-                Ok(())
-            };
-            run(&mut raw, &mut builders).map_err(|error| super::key_error(&log.name, error))
+            let RawRows { request, user, item, time, audit } = &mut raw;
+            let mut columns: Vec<Task<'_, KeyError>> = vec![
+                Box::new(|| keys.requests.intern(batch.column(REQUEST)?, request)),
+                Box::new(|| keys.items.intern(batch.column(ITEM)?, item)),
+                Box::new(|| keys.users.intern(batch.column(USER)?, user)),
+                Box::new(|| Ok(time.extend(batch.column(TIME)?.i64()?.iter().flatten()))),
+            ];
+            if let Some(ids) = &mut audit_ids {
+                columns.push(Box::new(|| ids.intern(batch.column(IMPRESSION)?, audit)));
+            }
+            for builder in &mut builders {
+                columns.push(Box::new(|| builder.add(batch.column(builder.name())?)));
+            }
+            all_of(columns).map_err(|error| super::key_error(&log.name, error))
         })?;
         dropped.extend(bad);
         let (mut impressions, order) = raw.in_order(&keys, &log.name)?;
