@@ -304,11 +304,14 @@ impl<'a> Encoded<'a> {
                     total,
                     DataType::Int32,
                 );
-                for request in requests {
-                    let events = tails[*request as usize].rows(order).iter();
+                let mut list = Vec::new();
+                for rows in requests.chunk_by(|one, next| one == next) {
+                    let events = tails[rows[0] as usize].rows(order).iter();
                     let places = events.map(|event| place[*event as usize]).filter(|place| *place != NONE);
                     let codes = places.map(|place| codes[place as usize]);
-                    lists.append_values_iter(codes.filter(|code| *code != PADDING_CODE));
+                    list.clear();
+                    list.extend(codes.filter(|code| *code != PADDING_CODE));
+                    rows.iter().for_each(|_| lists.append_slice(&list));
                 }
                 Ok(lists.finish().into_series().into_column())
             }

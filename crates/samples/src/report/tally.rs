@@ -1,11 +1,17 @@
 //! Counts of one feature in one split.
 
+use std::borrow::Cow;
+
 use gatefold_schema::{FittedFeature, Kind, MISSING_CODE};
 use polars::prelude::*;
 
 /// Bits of a number that its bin is made of: sign, exponent and seven of the fraction, so that the numbers of a
 /// bin differ by less than a hundredth, and small whole numbers have bins of their own.
 const NUMBER_BITS: u32 = 16;
+
+/// The arrays that hold codes, and lists of them.
+type CodeArray = <Int32Type as PolarsDataType>::Array;
+type ListArray = <ListType as PolarsDataType>::Array;
 
 /// Rows that a task has outcomes of, counted from the first row of a shard.
 pub(super) struct TaskRows {
@@ -51,7 +57,7 @@ impl FeatureTally {
     /// Counts the rows of a shard.
     pub(super) fn add(&mut self, column: &Column, tasks: &[TaskRows]) -> PolarsResult<()> {
         let bins = self.bins(column)?;
-        for bin in &bins {
+        for bin in bins.iter() {
             self.rows[*bin as usize] += 1;
         }
         for (outcomes, task) in self.outcomes.iter_mut().zip(tasks) {
@@ -65,27 +71,14 @@ impl FeatureTally {
     }
 
     /// The bin of each row.
-    fn bins(&mut self, column: &Column) -> PolarsResult<Vec<u32>> {
+    fn bins<'a>(&mut self, column: &'a Column) -> PolarsResult<Cow<'a, [i32]>> {
         match column.dtype() {
             DataType::List(_) => {
                 let mut lengths = Vec::with_capacity(column.len());
-                let lists = column.list()?;
-                let elements = self.elements.get_or_insert_default();
-                for list in lists.amortized_iter() {
-                    let mut length = 0;
-                    if let Some(list) = list {
-                        for code in list.as_ref().i32()?.iter().flatten() {
-                            // A sequence that is missing is one code that says so.
-                            if code != MISSING_CODE {
-                                elements[code as usize] += 1;
-                                length += 1;
-                            }
-                        }
-                    }
-                    self.missing += u64::from(length == 0);
-                    lengths.push(length);
+                for lists in column.list()?.downcast_iter() {
+                    self.add_lists(lists, &mut lengths)?;
                 }
-                Ok(lengths)
+                Ok(Cow::Owned(lengths))
             }
             DataType::Float32 => {
                 let mut bins = Vec::with_capacity(column.len());
@@ -95,15 +88,42 @@ impl FeatureTally {
                     self.sum += f64::from(value);
                     bins.push(bin_of(value));
                 }
-                Ok(bins)
+                Ok(Cow::Owned(bins))
             }
             _ => {
-                let codes: Vec<u32> =
-                    column.i32()?.iter().map(|code| code.unwrap_or(MISSING_CODE) as u32).collect();
-                self.missing += codes.iter().filter(|code| **code == MISSING_CODE as u32).count() as u64;
-                Ok(codes)
+                let codes = column.i32()?.cont_slice()?;
+                self.missing += codes.iter().filter(|code| **code == MISSING_CODE).count() as u64;
+                Ok(Cow::Borrowed(codes))
             }
         }
+    }
+
+    /// Counts the elements of sequences, and appends how many there are in each row.
+    fn add_lists(&mut self, lists: &ListArray, lengths: &mut Vec<i32>) -> PolarsResult<()> {
+        let Some(codes) = lists.values().as_any().downcast_ref::<CodeArray>() else {
+            polars_bail!(ComputeError: "a sequence holds no codes");
+        };
+        let (codes, bounds) = (codes.values().as_slice(), lists.offsets().as_slice());
+        let list = |row: usize| &codes[bounds[row] as usize..bounds[row + 1] as usize];
+        let elements = self.elements.get_or_insert_default();
+        let mut row = 0;
+        while row < lists.len() {
+            let own = list(row);
+            // Rows of one request have one list, whose elements are counted once.
+            let rows = (row..lists.len()).take_while(|other| list(*other) == own).count();
+            let mut length = 0;
+            // A sequence that is missing is one code that says so.
+            for code in own.iter().filter(|code| **code != MISSING_CODE) {
+                elements[*code as usize] += rows as u32;
+                length += 1;
+            }
+            if length == 0 {
+                self.missing += rows as u64;
+            }
+            lengths.extend(std::iter::repeat_n(length, rows));
+            row += rows;
+        }
+        Ok(())
     }
 
     /// Values by code or bin: rows, or the elements of sequences.
@@ -127,11 +147,11 @@ impl FeatureTally {
 }
 
 /// The bin of a number: its bits in the order of numbers, of which the first are kept.
-fn bin_of(value: f32) -> u32 {
+fn bin_of(value: f32) -> i32 {
     // Adding 0 makes one of the two zeros.
     let bits = (value + 0.0).to_bits();
     let ordered = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
-    ordered >> (32 - NUMBER_BITS)
+    (ordered >> (32 - NUMBER_BITS)) as i32
 }
 
 #[cfg(test)]
@@ -141,7 +161,7 @@ mod tests {
     #[test]
     fn bins_are_in_the_order_of_numbers_and_tell_whole_ones_apart() {
         let numbers = [f32::MIN, -100.0, -1.0, -1e-9, 0.0, 1e-9, 0.5, 1.0, 2.0, 3.0, 100.0, 127.0, 1e9];
-        let bins: Vec<u32> = numbers.iter().map(|number| bin_of(*number)).collect();
+        let bins: Vec<i32> = numbers.iter().map(|number| bin_of(*number)).collect();
         assert!(bins.is_sorted_by(|a, b| a < b), "{bins:?}");
         assert_eq!(bin_of(-0.0), bin_of(0.0));
         assert_eq!(bin_of(1000.0), bin_of(1003.0));
