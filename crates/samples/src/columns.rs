@@ -145,23 +145,22 @@ fn flatten<V>(bounds: &[i64], get: impl Fn(usize) -> Option<V>) -> (Vec<V>, Vec<
     (values, offsets)
 }
 
-/// Rows `start..end` of an encoded column as a frame column; sequences lose their padding.
-pub(crate) fn encoded_column(name: &str, column: &FeatureColumn, start: usize, end: usize) -> Column {
+/// An encoded column as a frame column; sequences lose their padding.
+pub(crate) fn encoded_column(name: &str, column: FeatureColumn) -> Column {
     let name = PlSmallStr::from_str(name);
     match column {
-        FeatureColumn::Numbers(data) => Column::new(name, &data[start..end]),
-        FeatureColumn::Codes { width: 1, data } => Column::new(name, &data[start..end]),
+        FeatureColumn::Numbers(data) => Float32Chunked::from_vec(name, data).into_column(),
+        FeatureColumn::Codes { width: 1, data } => Int32Chunked::from_vec(name, data).into_column(),
         FeatureColumn::Codes { width, data } => {
-            let rows = &data[start * width..end * width];
             let mut lists = ListPrimitiveChunkedBuilder::<Int32Type>::new(
                 name,
-                end - start,
-                rows.len() / 2,
+                data.len() / width,
+                data.len() / 2,
                 DataType::Int32,
             );
-            for row in rows.chunks_exact(*width) {
+            for row in data.chunks_exact(width) {
                 let valid =
-                    row.iter().position(|code| *code == gatefold_schema::PADDING_CODE).unwrap_or(*width);
+                    row.iter().position(|code| *code == gatefold_schema::PADDING_CODE).unwrap_or(width);
                 lists.append_slice(&row[..valid]);
             }
             lists.finish().into_series().into_column()

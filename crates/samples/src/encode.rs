@@ -273,15 +273,14 @@ impl<'a> Encoded<'a> {
         match (&self.ahead[index], &self.source.prepared.values[index]) {
             (Ahead::Dictionary(dictionary), Some(Values::Scalars { place, .. })) => {
                 let picked = match place {
-                    Place::Row => return Ok(columns::encoded_column(name, dictionary, rows.start, rows.end)),
+                    Place::Row => pick(dictionary, rows.map(|row| row as u32)),
                     Place::Request => pick(dictionary, requests.iter().copied()),
                     Place::OfRow(place) => pick(dictionary, place[rows].iter().copied()),
                     Place::OfRequest(place) => {
                         pick(dictionary, requests.iter().map(|request| place[*request as usize]))
                     }
                 };
-                let count = requests.len();
-                Ok(columns::encoded_column(name, &picked, 0, count))
+                Ok(columns::encoded_column(name, picked))
             }
             (Ahead::Numbers(encoded), Some(Values::Scalars { dictionary, place })) => {
                 let numbers = match place {
@@ -289,8 +288,7 @@ impl<'a> Encoded<'a> {
                     _ => values::whole_numbers(dictionary, requests.iter().map(|request| *request as usize)),
                 };
                 let numbers = numbers.map_err(SamplesError::step("encoding"))?;
-                let count = numbers.len();
-                Ok(columns::encoded_column(name, &pick(encoded, numbers.into_iter()), 0, count))
+                Ok(columns::encoded_column(name, pick(encoded, numbers.into_iter())))
             }
             (
                 Ahead::Elements(codes),
@@ -315,10 +313,7 @@ impl<'a> Encoded<'a> {
                 }
                 Ok(lists.finish().into_series().into_column())
             }
-            _ => {
-                let encoded = self.late(index, rows.clone())?;
-                Ok(columns::encoded_column(name, &encoded, 0, rows.len()))
-            }
+            _ => Ok(columns::encoded_column(name, self.late(index, rows)?)),
         }
     }
 
