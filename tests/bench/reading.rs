@@ -92,6 +92,7 @@ fn data(set: &SampleSet, keep: bool) -> Result<TrainingData> {
         valid: set.shards("valid")?.keep()?,
         examples: Vec::new(),
         negative_sampling_rate: 1.0,
+        late_label: None,
     })
 }
 

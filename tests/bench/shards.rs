@@ -107,6 +107,7 @@ impl Shape {
             labels: LABELS.map(str::to_owned).into(),
             negative_sampling_rate: 1.0,
             sample_weight: None,
+            late_label: None,
             events: BTreeMap::new(),
             splits,
             dropped: BTreeMap::new(),

@@ -167,6 +167,7 @@ pub(crate) fn measure(folder: &Path, threads: usize) -> Result<Value> {
         valid: split(0..VALIDATION_ROWS).into(),
         examples: Vec::new(),
         negative_sampling_rate: 1.0,
+        late_label: None,
     };
     let mut stopwatch = Stopwatch::default();
     // As the command does: the best parameters go to disk, not into a second copy of the tables.

@@ -46,6 +46,7 @@ pub(crate) fn publish(
         valid: split(&recipe, ROWS, &mut random).into(),
         examples: examples.iter().take(2).cloned().collect(),
         negative_sampling_rate: 1.0,
+        late_label: None,
     };
     let trained = train(&recipe, &data, &TrainOptions::new(1), &mut Silent)?;
     let loader = OrtLoader::new(OrtSettings::default())?;

@@ -90,6 +90,10 @@ KINDS = [
 # A task that predicts a number, on the rows where the first task's label is 1.
 NUMBER = [TASKS[0], {"name": "amount", "label": "amount", "given": "ctr", "loss": "squared-error", "weight": 0.3}]
 
+# Conversions are late: a row with one is there for the second task alone.
+WEIGHTED = [TASKS[0], {**TASKS[1], "fake_negatives": "weighted"}]
+CALIBRATED = [TASKS[0], {**TASKS[1], "fake_negatives": "calibrated"}]
+
 # Case → what it has beside the defaults: features, tasks, derived outputs, model settings.
 CASES = {kind: {"model": {"kind": kind}} for kind in KINDS}
 CASES["squared-error"] = {"tasks": NUMBER, "derived": [], "model": {"kind": "mmoe"}}
@@ -100,6 +104,9 @@ CASES["aitm-3-tasks"] = {
 }
 for activation in ["leaky-relu", "elu", "gelu", "silu", "tanh"]:
     CASES[activation] = {"model": {"kind": "shared-bottom", "activation": activation}}
+for kind in ["mmoe", "esmm", "aitm"]:
+    CASES[f"fake-negatives-weighted-{kind}"] = {"tasks": WEIGHTED, "model": {"kind": kind}}
+CASES["fake-negatives-calibrated"] = {"tasks": CALIBRATED, "model": {"kind": "cgc"}}
 CASES["batch-norm"] = {"model": {"kind": "mmoe", "normalization": "batch"}}
 CASES["layer-norm"] = {"model": {"kind": "cgc", "normalization": "layer", "activation": "gelu"}}
 CASES["pooling"] = {"features": POOLED, "model": {"kind": "mmoe", "attention": [5, 3]}}
@@ -175,7 +182,8 @@ def write(case):
     served = model(tensors)
     model.train()
     outputs = model(tensors)
-    losses = model.losses(tensors, targets)
+    late = targets["cvr"] if any("fake_negatives" in task for task in tasks) else None
+    losses = model.losses(tensors, targets, late)
     losses["loss"].backward()
 
     def parameter_entry(parameter):
@@ -192,6 +200,7 @@ def write(case):
         "request_of": REQUEST_OF.tolist(),
         "inputs": {name: values.ravel().tolist() for name, values in batch.items()},
         "labels": {name: values.tolist() for name, values in labels.items()},
+        **({"late": late.tolist()} if late is not None else {}),
         "outputs": {name: rounded(values.detach()) for name, values in outputs.items()},
         "served": {name: rounded(values.detach()) for name, values in served.items()},
         "losses": {name: rounded(value.detach())[0] for name, value in losses.items()},

@@ -38,7 +38,12 @@ class Model(Net):
         outputs = {}
         for task in self.tasks:
             value = heads[task["name"]]
-            outputs[task["name"]] = value if is_number(task) else torch.sigmoid(value)
+            if task.get("fake_negatives") == "calibrated":
+                # b / (1 - b), which a b above 1/2 would lift above 1.
+                b = torch.sigmoid(value)
+                outputs[task["name"]] = (b / (1 - b)).clamp(max=1)
+            else:
+                outputs[task["name"]] = value if is_number(task) else torch.sigmoid(value)
         if self.model["kind"] == "aitm":
             outputs = self._conditional(outputs)
         for derived in self.derived:
@@ -48,8 +53,12 @@ class Model(Net):
             outputs[derived["name"]] = product
         return outputs
 
-    def losses(self, batch, labels):
+    def losses(self, batch, labels, late=None):
         """`loss` and `loss.<task>`; `labels` maps task names to tensors `[rows]`.
+
+        `late` is 1 on rows that are there again as positives, for the tasks that learn from fake
+        negatives. Those that weigh them count a positive 1 + p and a negative (1 - p)(1 + p) times
+        (Ktena et al., RecSys 2019), with p their own prediction, a constant.
 
         A conditional task is learned on the rows where it is defined, and has no loss where there is
         none. ESMM learns it through the product with the task that it is given, over all rows (Ma
@@ -70,6 +79,12 @@ class Model(Net):
                 each = torch.nn.functional.binary_cross_entropy_with_logits(heads[name], label, reduction="none")
             everywhere = not given or self.model["kind"] in ("esmm", "aitm")
             weight = torch.ones_like(label) if everywhere else labels[given]
+            if task.get("fake_negatives") == "weighted":
+                p = joint if self.model["kind"] == "esmm" and given else torch.sigmoid(heads[name])
+                p = p.detach()
+                weight = weight * torch.where(label == 1, 1 + p, (1 - p) * (1 + p))
+            elif late is not None and "fake_negatives" not in task:
+                weight = weight * (1 - late)
             losses[name] = (each * weight).sum() / weight.sum().clamp(min=1)
         total = sum(task.get("weight", 1.0) * losses[task["name"]] for task in self.tasks)
         named = {f"loss.{name}": value for name, value in losses.items()}

@@ -69,6 +69,7 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
     let split = samples
         .load(&args.split)
         .with_context(|| format!("cannot load split '{}' of {}", args.split, args.samples.display()))?;
+    scoring::refuse_fake_negatives(&samples, &args.split)?;
     ensure!(split.rows > 0, "split '{}' of {} has no row", args.split, args.samples.display());
     let threads = args.threads.map_or_else(bundles::all_cores, |threads| threads as usize);
     let loader = bundles::loader()?;

@@ -88,6 +88,7 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
     let split = samples
         .load(&args.split)
         .with_context(|| format!("cannot load split '{}' of {}", args.split, folder.display()))?;
+    scoring::refuse_fake_negatives(&samples, &args.split)?;
     ensure!(split.rows > 0, "split '{}' of {} has no row", args.split, folder.display());
 
     let scored = match &args.scores {

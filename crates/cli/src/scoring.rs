@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use gatefold_backend_ort::OrtLoader;
 use gatefold_dataset::{SampleSet, Split};
 use gatefold_engine::{BatchScorer, Bundle, GraphForm};
@@ -61,6 +61,16 @@ pub(crate) fn score_split(
     bar.finish_and_clear();
     scored.with_context(|| format!("cannot score with {name}"))?;
     Ok(scores)
+}
+
+/// Refuses a split with fake negatives, by which no model can be judged.
+pub(crate) fn refuse_fake_negatives(samples: &SampleSet, split: &str) -> Result<()> {
+    match &samples.manifest.late_label {
+        Some(label) if split == "train" => bail!(
+            "split 'train' has fake negatives of '{label}', by which no model can be judged: take 'valid' or 'test'"
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// Size of a split in words.

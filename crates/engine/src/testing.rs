@@ -104,6 +104,7 @@ pub(crate) fn manifest() -> BundleManifest {
         given: given.map(Into::into),
         weight: 1.0,
         loss: Loss::CrossEntropy,
+        fake_negatives: None,
         potential_label: None,
         oracle: None,
     };

@@ -131,7 +131,7 @@ fn run_step(step: &Step, context: &Context<'_>, out: &mut [f32]) {
             Op::Activation(activation) => activation::apply(out, *activation, read(0)),
             Op::Exp => elementwise::map(out, read(0), f32::exp),
             Op::Softmax => row::softmax(out, out_width, read(0)),
-            Op::Squeeze => out.copy_from_slice(read(0)),
+            Op::Squeeze | Op::Detach => out.copy_from_slice(read(0)),
             Op::Mix => {
                 for expert in 1..step.inputs.len() {
                     let gate = row::Gate { shares: read(0), experts: width(0), expert: expert - 1 };

@@ -134,13 +134,16 @@ fn lookup_gradient(graph: &Graph, node: NodeId, rows: NodeId) -> Result<(ParamId
     }
 }
 
-/// Whether each node up to `last` depends on a parameter.
+/// Whether each node up to `last` has a derivative by a parameter.
 fn depends_on_parameters(graph: &Graph, last: NodeId) -> Vec<bool> {
     let mut depends = Vec::with_capacity(last.0 + 1);
     for node in &graph.nodes()[..=last.0] {
         let float = node.fact.element == ElementType::F32;
-        let own = matches!(node.op, Op::Parameter(_));
-        depends.push(float && (own || node.inputs.iter().any(|input| depends[input.0])));
+        depends.push(match node.op {
+            Op::Parameter(_) => float,
+            Op::Detach => false,
+            _ => float && node.inputs.iter().any(|input| depends[input.0]),
+        });
     }
     depends
 }

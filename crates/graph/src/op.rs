@@ -152,6 +152,9 @@ pub enum Op {
     Calibrate,
     /// Multiplies by a number.
     Scale(f32),
+    /// The same numbers, constants to the derivative: no gradient goes through. For training graphs,
+    /// where a prediction weighs a loss.
+    Detach,
     /// An operation that only derivatives need.
     Gradient(GradientOp),
 }
@@ -206,6 +209,7 @@ impl Op {
             Op::Dropout { .. } => "dropout",
             Op::Calibrate => "calibrate",
             Op::Scale(_) => "scale",
+            Op::Detach => "detach",
             Op::Gradient(op) => op.name(),
         }
     }

@@ -13,7 +13,7 @@
 //! | the number of its session | [`sessions`] |
 //!
 //! What comes after the instant is the label: which click or conversion is credited to which impression
-//! ([`attribution`]), and what to do about those that come late ([`feedback`]).
+//! ([`attribution`]).
 //!
 //! **Times** are `i64`, in microseconds by convention: any unit will do if all share it. **Keys** are dense codes
 //! `u32` in `0..keys`. **Strictly before**: an event at the instant of a query is not known to it, so queries at
@@ -24,7 +24,6 @@
 
 pub mod attribution;
 mod error;
-pub mod feedback;
 pub mod intern;
 pub mod last;
 pub mod latest;

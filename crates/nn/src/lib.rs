@@ -33,8 +33,9 @@
 //! | `<layer>.norm.gamma`, `.beta` | scale and shift of a normalized hidden layer |
 //! | `<layer>.norm.running_mean`, `.running_variance` | statistics of batch normalization; no loss reaches them |
 //!
-//! Training has the inputs `label.<task>`, `weight.<task>` (of each row) and `loss_weight.<task>`,
-//! and the outputs `loss.<task>`, `loss.penalty` where there is one, and `loss`.
+//! Training has the inputs `label.<task>`, `weight.<task>` (of each row) and `loss_weight.<task>`, and
+//! `row.late` where a task learns from fake negatives; and the outputs `loss.<task>`, `loss.penalty`
+//! where there is one, and `loss`.
 
 mod calibration;
 mod experts;
@@ -91,6 +92,14 @@ pub enum NnError {
         /// The task.
         task: String,
     },
+    /// Fake negatives of a task that predicts a number.
+    #[error(
+        "task '{task}' predicts a number, and fake negatives are of probabilities: leave fake_negatives out"
+    )]
+    NoProbability {
+        /// The task.
+        task: String,
+    },
     /// The graph refused a node.
     #[error("the graph of the model does not fit together")]
     Graph(#[from] GraphError),
@@ -119,6 +128,11 @@ pub fn label_name(task: &str) -> String {
 pub fn weight_name(task: &str) -> String {
     format!("weight.{task}")
 }
+
+/// Name of the input that marks late rows: `f32 []` a candidate, 1 on a row that is there again as a
+/// positive, 0 on others. A graph has it where a task learns from fake negatives; such rows count for
+/// those tasks alone.
+pub const LATE: &str = "row.late";
 
 /// Name of the input with the weight of a task's loss in [`LOSS`]: one number.
 pub fn loss_weight_name(task: &str) -> String {
@@ -200,8 +214,8 @@ pub fn forward_with_gates(
 /// The graph of [`forward`] with labels, weights and losses, and as a model is in training: with
 /// dropout, and normalized by the statistics of the batch. It declares the same parameters.
 ///
-/// Further inputs: [`DROPOUT_SEED`] where there is dropout, `label.<task>`, `weight.<task>` and
-/// `loss_weight.<task>`. Further outputs: `loss.<task>`, [`PENALTY`] where the model has one, and
+/// Further inputs: [`DROPOUT_SEED`] where there is dropout, [`LATE`] where there are fake negatives,
+/// `label.<task>`, `weight.<task>` and `loss_weight.<task>`. Further outputs: `loss.<task>`, [`PENALTY`] where the model has one, and
 /// [`LOSS`] (each constant `[]`), which is the sum of the tasks' losses by their weights and of the
 /// penalty; and what [`running_statistics`] follow.
 ///

@@ -12,14 +12,14 @@ mod single_task;
 mod soft_sharing;
 
 use gatefold_graph::{NodeId, Op};
-use gatefold_schema::{Loss, ModelKind, Task};
+use gatefold_schema::{FakeNegatives, Loss, ModelKind, Task};
 
 use crate::{NnError, net::Net};
 
 /// What a model predicts for one task.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Head {
-    /// The output that is served: `[]` a candidate.
+    /// The output that is served: `[]` a candidate. Not always the sigmoid of what is learned.
     pub(crate) output: NodeId,
     /// What the loss compares with the label: `[]` a candidate.
     pub(crate) learned: Learned,
@@ -72,10 +72,22 @@ impl Head {
 
     /// The head of a task whose tower ends in `number`, learned on the task's own sample space.
     fn of(net: &mut Net, index: usize, task: &Task, number: NodeId) -> Result<Self, NnError> {
-        let (output, learned) = match task.loss {
-            Loss::CrossEntropy => (net.apply(Op::Sigmoid, &[number])?, Learned::Logit(number)),
-            Loss::SquaredError => (number, Learned::Number(number)),
+        let (output, learned) = match (task.loss, task.fake_negatives) {
+            (Loss::SquaredError, _) => (number, Learned::Number(number)),
+            (Loss::CrossEntropy, Some(FakeNegatives::Calibrated)) => {
+                (odds(net, number)?, Learned::Logit(number))
+            }
+            (Loss::CrossEntropy, _) => (net.apply(Op::Sigmoid, &[number])?, Learned::Logit(number)),
         };
         Ok(Self { output, learned, space: index })
     }
+}
+
+/// `min(1, b / (1 − b))` of the probability b with this logit: the odds of b are `e^z`, so that
+/// nothing is lost where b is near 0 or 1.
+fn odds(net: &mut Net, logit: NodeId) -> Result<NodeId, NnError> {
+    let minus = net.apply(Op::Scale(-1.0), &[logit])?;
+    let minus = net.apply(Op::Relu, &[minus])?;
+    let at_most_zero = net.apply(Op::Scale(-1.0), &[minus])?;
+    net.apply(Op::Exp, &[at_most_zero])
 }

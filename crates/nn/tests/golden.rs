@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use gatefold_exec::{Executor, InputValue, Parameters, Plan};
 use gatefold_graph::{Gradient, Gradients, Graph, NodeId, differentiate, passes};
-use gatefold_nn::{LOSS, forward, label_name, loss_name, loss_weight_name, training, weight_name};
+use gatefold_nn::{LATE, LOSS, forward, label_name, loss_name, loss_weight_name, training, weight_name};
 use gatefold_schema::{Derived, FittedFeature, Kind, Level, ModelConfig, ModelKind, Task};
 use serde::Deserialize;
 
@@ -26,6 +26,9 @@ struct GoldenModel {
     /// One row a candidate, also of request-level features.
     inputs: BTreeMap<String, Vec<f64>>,
     labels: BTreeMap<String, Vec<f32>>,
+    /// The rows that are there again as positives, where a task learns from fake negatives.
+    #[serde(default)]
+    late: Option<Vec<f32>>,
     /// As in training.
     outputs: BTreeMap<String, Vec<f64>>,
     /// As served.
@@ -206,6 +209,9 @@ fn inputs(golden: &GoldenModel, level: Level) -> BTreeMap<String, Numbers> {
         inputs.insert(label_name(&task.name), Numbers::Floats(golden.labels[&task.name].clone()));
         inputs.insert(weight_name(&task.name), Numbers::Floats(weight));
         inputs.insert(loss_weight_name(&task.name), Numbers::Floats(vec![task.weight]));
+    }
+    if let Some(late) = &golden.late {
+        inputs.insert(LATE.to_owned(), Numbers::Floats(late.clone()));
     }
     if level == Level::Request {
         inputs.insert(gatefold_schema::REQUEST_OF.to_owned(), Numbers::Codes(golden.request_of.clone()));

@@ -82,6 +82,7 @@ fn task(name: &str, given: Option<&str>) -> Task {
         given: given.map(str::to_owned),
         weight: 1.0,
         loss: Loss::CrossEntropy,
+        fake_negatives: None,
         potential_label: None,
         oracle: None,
     }

@@ -69,6 +69,7 @@ impl Exporter<'_, '_, '_> {
             }
             Op::BatchNorm { .. } => refuse("fold it into the layer before it: export what `fold` returns"),
             Op::Dropout { .. } => refuse("dropout is for training; export the forward graph"),
+            Op::Detach => refuse("it is for training; export the forward graph"),
             Op::Calibrate => self.calibrate(id),
             Op::BceWithLogits | Op::Bce | Op::SquaredError | Op::SumSquares | Op::TraceNorm => {
                 refuse("a loss is not served; prune the graph to its forward outputs")

@@ -1,4 +1,5 @@
-//! Samples in another order, or fewer of them: splits that are not stretches of time, sampled rows.
+//! Samples in another order, fewer or more of them: splits that are not stretches of time, sampled rows, rows that
+//! are there again because their outcome came late.
 //!
 //! No value is copied: each row only takes its place in the dictionaries along.
 
@@ -8,28 +9,36 @@ use polars::prelude::*;
 
 use crate::{
     SamplesError,
-    prepared::{Label, Prepared},
+    prepared::{Label, Prepared, set_late},
     values::{Events, Listed, Place, Values},
 };
 
 impl Prepared {
     /// The samples of these requests, by split and in this order; of all others nothing is left.
     pub(crate) fn of_requests(self, splits: &[(&'static str, Vec<u32>)]) -> Result<Self, SamplesError> {
-        self.arranged(splits, |_| true)
+        self.arranged(splits, |_| 1)
     }
 
-    /// The rows that are kept, and the requests that have some.
-    pub(crate) fn only(self, kept: &[bool]) -> Result<Self, SamplesError> {
+    /// The rows that are written, a negative before the positive of its row, and the requests that have some. `late`
+    /// is the label that comes late.
+    pub(crate) fn written(mut self, late: Option<&str>) -> Result<Self, SamplesError> {
+        let Some(written) = self.written.take() else { return Ok(self) };
         let requests = |range: &std::ops::Range<usize>| (range.start as u32..range.end as u32).collect();
         let splits: Vec<(&'static str, Vec<u32>)> =
             self.splits.iter().map(|(name, range)| (*name, requests(range))).collect();
-        self.arranged(&splits, |row| kept[row as usize])
+        let rows = self.splits.iter().flat_map(|(_, requests)| self.rows(requests));
+        let copies: Vec<Option<f32>> = rows.flat_map(|row| written[row].copies()).copied().collect();
+        let mut arranged = self.arranged(&splits, |row| written[row].copies().len())?;
+        if let Some(late) = late {
+            set_late(&mut arranged.labels, late, &copies);
+        }
+        Ok(arranged)
     }
 
     fn arranged(
         self,
         splits: &[(&'static str, Vec<u32>)],
-        is_kept: impl Fn(u32) -> bool,
+        copies: impl Fn(usize) -> usize,
     ) -> Result<Self, SamplesError> {
         let (mut rows, mut requests) = (Vec::new(), Vec::new());
         let (mut starts, mut ranges) = (vec![0], Vec::new());
@@ -38,7 +47,7 @@ impl Prepared {
             for &request in of_split {
                 let before = rows.len();
                 let own = self.starts[request as usize]..self.starts[request as usize + 1];
-                rows.extend(own.filter(|row| is_kept(*row)));
+                rows.extend(own.flat_map(|row| std::iter::repeat_n(row, copies(row as usize))));
                 if rows.len() > before {
                     requests.push(request);
                     starts.push(rows.len() as u32);
@@ -60,7 +69,7 @@ impl Prepared {
                 .map(|label| Label { values: gather(&label.values, &order.rows), name: label.name })
                 .collect(),
             splits: ranges,
-            kept: self.kept.map(|kept| gather(&kept, &order.rows)),
+            written: self.written.map(|written| gather(&written, &order.rows)),
             skew: self.skew,
             facts: self.facts,
         })

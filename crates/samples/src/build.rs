@@ -57,7 +57,7 @@ pub fn build(
     {
         return parts::build(recipe, logs, folder, division, options, progress);
     }
-    let mut prepared = match recipe.samples.source()? {
+    let prepared = match recipe.samples.source()? {
         SampleSource::Logs(config) => {
             let policy = options.on_bad_row.unwrap_or(config.on_bad_row);
             let bad_rows = logs::BadRows { policy, quarantine: folder.path("quarantine") };
@@ -78,10 +78,8 @@ pub fn build(
         Some(set) => Fitted { set, tables: BTreeMap::new() },
         None => encode::fit(recipe, &prepared, progress)?,
     };
-    // Encoders know all training rows, whichever of them are written.
-    if let Some(kept) = prepared.kept.take() {
-        prepared = prepared.only(&kept)?;
-    }
+    // Encoders know all training rows, however they are written.
+    let prepared = prepared.written(recipe.samples.late_label())?;
     let encoder = Encoder::new(fitted.set)?;
     progress.start("encoding", Some(recipe.features.len() as u64));
     let encoded = Encoded::new(&encoder, &fitted.tables, recipe, &prepared, progress)?;
@@ -132,32 +130,40 @@ pub(crate) fn check_label_names(recipe: &Recipe, labels: &[String]) -> Result<()
     Ok(())
 }
 
-/// Training rows of each task, and those of them that are positive: there must be both outcomes.
+/// Training rows of each label of a task, and those of them that are positive: there must be both outcomes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Outcomes {
-    rows: u64,
-    /// By label.
-    positives: BTreeMap<String, u64>,
-}
+pub(crate) struct Outcomes(BTreeMap<String, [u64; 2]>);
 
 impl Outcomes {
-    /// Counts the training rows of `prepared`.
+    /// Counts the training rows of `prepared`; those of the label that comes late as they will be written.
     pub(crate) fn add(&mut self, recipe: &Recipe, prepared: &Prepared) {
         let train = prepared.rows(&prepared.splits[0].1);
-        self.rows += train.len() as u64;
-        for label in &prepared.labels {
-            if recipe.tasks.iter().any(|task| task.label == label.name) {
-                let positives = label.values[train.clone()].iter().filter(|value| **value == 1.0).count();
-                *self.positives.entry(label.name.clone()).or_default() += positives as u64;
+        let late = recipe.samples.late_label();
+        for label in
+            prepared.labels.iter().filter(|label| recipe.tasks.iter().any(|task| task.label == label.name))
+        {
+            let [rows, positives] = self.0.entry(label.name.clone()).or_default();
+            match &prepared.written {
+                Some(written) if late == Some(&label.name) => {
+                    for copy in written[train.clone()].iter().flat_map(|row| row.copies()) {
+                        *rows += 1;
+                        *positives += u64::from(*copy == Some(1.0));
+                    }
+                }
+                _ => {
+                    let train = &label.values[train.clone()];
+                    *rows += train.len() as u64;
+                    *positives += train.iter().filter(|value| **value == 1.0).count() as u64;
+                }
             }
         }
     }
 
     /// Adds the counts of other rows.
     pub(crate) fn merge(&mut self, other: &Outcomes) {
-        self.rows += other.rows;
-        for (label, positives) in &other.positives {
-            *self.positives.entry(label.clone()).or_default() += positives;
+        for (label, [rows, positives]) in &other.0 {
+            let own = self.0.entry(label.clone()).or_default();
+            *own = [own[0] + rows, own[1] + positives];
         }
     }
 
@@ -165,7 +171,7 @@ impl Outcomes {
     /// A task of which all rows have one outcome.
     pub(crate) fn check(&self, recipe: &Recipe) -> Result<(), SamplesError> {
         for task in recipe.tasks.iter().filter(|task| task.loss == Loss::CrossEntropy) {
-            let (rows, positives) = (self.rows, self.positives.get(&task.label).copied().unwrap_or(0));
+            let [rows, positives] = self.0.get(&task.label).copied().unwrap_or_default();
             if positives == 0 || positives == rows {
                 return Err(SamplesError::config(format!(
                     "task '{}': {positives} of the {rows} training rows are positive, so nothing can be learned; \

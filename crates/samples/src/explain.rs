@@ -13,7 +13,7 @@ use crate::{
     Progress, SamplesError, decode,
     encode::{self, Encoded, Fitted},
     logs::{self, BadRows, trace::Trace},
-    prepared::Prepared,
+    prepared::{Prepared, Written},
     validate::validate,
 };
 
@@ -182,7 +182,7 @@ pub fn explain(
         return Ok(found);
     };
     let row = prepared.starts[place] as usize + trace.row;
-    found.split = split(&prepared, place, row);
+    found.split = split(&prepared, recipe.samples.late_label(), place, row);
     found.labels = prepared.labels.iter().map(|label| (label.name.clone(), label.values[row])).collect();
     // Every file has been opened before: there is no error to tell.
     let sources = validate(recipe, Some(logs)).unwrap_or_default();
@@ -217,12 +217,24 @@ fn place(prepared: &Prepared, request: &str) -> Option<usize> {
     ids.str().ok()?.iter().position(|id| id == Some(request))
 }
 
-/// The split of a row and its request, or why it is in none.
-fn split(prepared: &Prepared, place: usize, row: usize) -> String {
-    let is_kept = prepared.kept.as_ref().is_none_or(|kept| kept[row]);
+/// The split of a row and its request, and how it is written, or why it is in none; `late` is the label that comes late.
+fn split(prepared: &Prepared, late: Option<&str>, place: usize, row: usize) -> String {
+    let written = prepared.written.as_ref().map_or(Written::AsItIs, |written| written[row]);
     match prepared.splits.iter().find(|(_, requests)| requests.contains(&place)) {
-        Some((name, _)) if !is_kept => format!("none: of {name}, and left out by [samples.logs.sampling]"),
-        Some((name, _)) => (*name).to_owned(),
+        Some((name, _)) => match (written, late.unwrap_or_default()) {
+            (Written::AsItIs, _) => (*name).to_owned(),
+            (Written::SampledAway, _) => format!("none: of {name}, and left out by [samples.logs.sampling]"),
+            (Written::Negative, late) => format!("{name}, with {late} 0"),
+            (Written::Twice, late) => format!("{name}, with {late} 0, and again with {late} 1"),
+            (Written::Positive, late) => {
+                format!(
+                    "{name}, with {late} 1 alone, as it was shown before the windows of the first had ended"
+                )
+            }
+            (Written::Never, _) => {
+                format!("none: of {name}, but shown before the windows of the first impressions had ended")
+            }
+        },
         None if prepared.splits.last().is_some_and(|(_, requests)| place >= requests.end) => {
             "none: it is younger, at the end of the logs, than its windows are long".to_owned()
         }

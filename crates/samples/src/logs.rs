@@ -14,6 +14,7 @@
 //! | features as they were served | [`served`] |
 //! | train, valid and test | [`split`], [`users`] |
 //! | which training rows are written, and what they count | [`sampling`] |
+//! | training rows as a stream would have brought them | [`feedback`] |
 //! | logs of which not all rows are in memory at one time | [`parts`] |
 //!
 //! What is known is strictly before the request; only [`labels`] looks at what happened after it.
@@ -23,6 +24,7 @@ mod bad;
 mod derived;
 mod events;
 mod features;
+mod feedback;
 mod impressions;
 mod keys;
 mod labels;
@@ -43,8 +45,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use gatefold_schema::{
-    CLICK_LABEL, CONVERSION_LABEL, Correction, EventLogs, Files, Instant, Maturity, Recipe, Side, Span,
-    VIEW_LABEL, WEIGHT_COLUMN,
+    CLICK_LABEL, CONVERSION_LABEL, Correction, EventLogs, Files, Instant, LATE_COLUMN, Maturity, Recipe,
+    Side, Span, VIEW_LABEL, WEIGHT_COLUMN,
 };
 use polars::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -70,7 +72,7 @@ use self::{
 use crate::{
     Progress, SamplesError,
     columns::missing_column,
-    prepared::{Facts, Prepared},
+    prepared::{Facts, Label, Prepared, Written},
     validate::{FeatureSource, described},
 };
 
@@ -185,6 +187,7 @@ impl Read {
             trace.outcomes(&config.labels, &keys, &impressions, (&clicks, conversions), &outcomes)?;
         }
         facts.delays = outcomes.delays(&impressions, &clicks, conversions);
+        let arrivals = feedback::arrivals(config, &outcomes, &clicks, conversions);
         facts.events = outcomes.events;
         let mut labels = outcomes.labels;
         if let (Some(file), Some(ids)) = (audit, impressions.audit.take()) {
@@ -246,7 +249,7 @@ impl Read {
             let rows = impressions.rows() - impressions.starts[young] as usize;
             facts.events.insert("impressions whose windows had not ended".to_owned(), rows as u64);
         }
-        let thinned = sampling::thin(
+        let mut thinned = sampling::thin(
             sampling.as_ref(),
             &train,
             || sampling::negatives(&recipe.tasks, &labels, impressions.rows()),
@@ -255,6 +258,14 @@ impl Read {
         );
         labels.extend(thinned.weights);
         facts.dropped.extend(thinned.dropped);
+        if let (Some(arrivals), Some(stream)) = (arrivals, &whole.stream) {
+            let written = thinned.written.get_or_insert_with(|| vec![Written::AsItIs; impressions.rows()]);
+            arrivals.stream(&impressions, &train, stream, written);
+            let never = written.iter().filter(|row| **row == Written::Never).count();
+            let before = "impressions before the windows of the first had ended";
+            facts.dropped.insert(before.to_owned(), never as u64);
+            labels.push(Label::new(LATE_COLUMN, vec![0.0; impressions.rows()]));
+        }
         let prepared = Prepared {
             splits: by_time,
             request_ids: Some(request_ids),
@@ -262,7 +273,7 @@ impl Read {
             times: Some(impressions.request_time),
             values,
             labels,
-            kept: thinned.kept,
+            written: thinned.written,
             skew,
             facts,
         };
@@ -282,6 +293,8 @@ pub(crate) struct Whole {
     cuts: Cuts,
     /// How long after a request its labels can change, microseconds.
     window: i64,
+    /// The times that training has the stream of, where it has fake negatives.
+    stream: Option<Range<i64>>,
 }
 
 impl Whole {
@@ -294,7 +307,10 @@ impl Whole {
     ) -> Result<Self, SamplesError> {
         let window = split::label_window(&config.labels, config.conversions.is_some());
         let cuts = Cuts::new(requests, &recipe.samples.split, config.labels.maturity, window, span.end)?;
-        Ok(Self { span, cuts, window })
+        let first = requests.first().map_or(i64::MAX, |(time, _)| *time);
+        let end = cuts.train_end().min(span.end.saturating_add(1));
+        let stream = config.late_label().map(|_| feedback::stream(first, window, end)).transpose()?;
+        Ok(Self { span, cuts, window, stream })
     }
 
     /// A window that is longer than the logs is full for no request: what it says of the first and of the last would
@@ -338,6 +354,7 @@ pub(crate) fn label_names(config: &EventLogs) -> Vec<String> {
     if by_weight || matches!(config.labels.maturity, Maturity::Weight(_)) {
         names.push(WEIGHT_COLUMN.to_owned());
     }
+    names.extend(config.late_label().map(|_| LATE_COLUMN.to_owned()));
     names
 }
 

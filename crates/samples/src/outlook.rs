@@ -178,6 +178,11 @@ fn log_steps(config: &EventLogs) -> Vec<String> {
     if config.conversions.is_some() {
         steps.push(format!("give conversions at most {} after their click", config.labels.conversion_window));
     }
+    if let Some(label) = config.late_label() {
+        steps.push(format!(
+            "train on each row with {label} 0, and again with {label} 1 where it came in time"
+        ));
+    }
     for (name, table) in [("users", &config.users), ("items", &config.items)] {
         let Some(table) = table else { continue };
         let row =

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use gatefold_schema::Recipe;
+use gatefold_schema::{LATE_COLUMN, Recipe};
 use polars::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +27,8 @@ pub(crate) struct Prepared {
     pub(crate) labels: Vec<Label>,
     /// Requests of each split: `train`, `valid`, `test`, one after another.
     pub(crate) splits: Vec<(&'static str, Range<usize>)>,
-    /// Whether each row is written, where training rows are sampled; encoders are fitted to all.
-    pub(crate) kept: Option<Vec<bool>>,
+    /// How each row is written; as it is unless given. Encoders are fitted to all, as they are.
+    pub(crate) written: Option<Vec<Written>>,
     /// How the features compare with what was served, where that is known.
     pub(crate) skew: Option<Skew>,
     /// What is counted beside the samples.
@@ -62,6 +62,66 @@ impl Facts {
     }
 }
 
+/// How a row is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// Once, with what came of it.
+    AsItIs,
+    /// Not at all: sampling leaves it out.
+    SampledAway,
+    /// As a negative, where training has what a stream brings: what came of it, if anything did, came later.
+    Negative,
+    /// As a positive: it was shown before the stream.
+    Positive,
+    /// As a negative, and again as a positive.
+    Twice,
+    /// Not at all: it was shown before the stream, and nothing came of it while the stream lasted.
+    Never,
+}
+
+impl Written {
+    /// In the order of their codes in files.
+    const ALL: [Written; 6] = [
+        Written::AsItIs,
+        Written::SampledAway,
+        Written::Negative,
+        Written::Positive,
+        Written::Twice,
+        Written::Never,
+    ];
+
+    /// Its code in files.
+    pub(crate) fn code(self) -> u32 {
+        self as u32
+    }
+
+    /// The way with this code.
+    pub(crate) fn from_code(code: u32) -> Option<Self> {
+        Self::ALL.get(code as usize).copied()
+    }
+
+    /// The rows that are written: of each the label that comes late, `None` where it is that of the row.
+    pub(crate) fn copies(self) -> &'static [Option<f32>] {
+        match self {
+            Written::AsItIs => &[None],
+            Written::SampledAway | Written::Never => &[],
+            Written::Negative => &[Some(0.0)],
+            Written::Positive => &[Some(1.0)],
+            Written::Twice => &[Some(0.0), Some(1.0)],
+        }
+    }
+}
+
+/// Gives rows the label that comes late, and marks those that are there because it came. `copies` are as
+/// [`Written::copies`] has them.
+pub(crate) fn set_late(labels: &mut [Label], late: &str, copies: &[Option<f32>]) {
+    for label in labels.iter_mut().filter(|label| label.name == late || label.name == LATE_COLUMN) {
+        for (value, copy) in label.values.iter_mut().zip(copies) {
+            *value = copy.unwrap_or(*value);
+        }
+    }
+}
+
 /// A number of every row that is no feature.
 #[derive(Debug)]
 pub(crate) struct Label {
@@ -87,6 +147,12 @@ impl Prepared {
     pub(crate) fn requests_of_splits(&self) -> [usize; 3] {
         let requests = |name: &str| self.splits.iter().find(|(split, _)| *split == name);
         SPLITS.map(|name| requests(name).map_or(0, |(_, requests)| requests.len()))
+    }
+
+    /// 1 for those of some rows that are there because their outcome came late; `None` where training has no fake
+    /// negatives.
+    pub(crate) fn late_marks(&self, rows: Range<usize>) -> Option<&[f32]> {
+        self.labels.iter().find(|label| label.name == LATE_COLUMN).map(|label| &label.values[rows])
     }
 
     /// The names of the labels.

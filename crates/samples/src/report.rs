@@ -106,7 +106,10 @@ impl<'a> Tally<'a> {
             found.map(|label| &label.values[rows.clone()]).unwrap_or_default()
         };
         let positive = |values: &[f32], row: u32| values.get(row as usize) == Some(&1.0);
-        let mut space: Option<Vec<u32>> = None;
+        // What came late counts for the tasks that learn from it alone.
+        let late = prepared.late_marks(rows.clone()).filter(|_| task.fake_negatives.is_none());
+        let mut space: Option<Vec<u32>> =
+            late.map(|late| (0..rows.len() as u32).filter(|row| !positive(late, *row)).collect());
         let mut given = task.given.as_deref();
         while let Some(condition) =
             given.and_then(|name| self.recipe.tasks.iter().find(|task| task.name == name))

@@ -7,8 +7,8 @@ use std::ops::Range;
 use gatefold_experiment::data::render_html;
 use gatefold_features::Encoder;
 use gatefold_schema::{
-    EncoderSet, Feature, JsonRequest, Recipe, SampleManifest, SampleSource, ShardInfo, SplitInfo,
-    WEIGHT_COLUMN,
+    EncoderSet, Feature, JsonRequest, LATE_COLUMN, Recipe, SampleManifest, SampleSource, ShardInfo,
+    SplitInfo, WEIGHT_COLUMN,
     manifest::{SAMPLES_FORMAT, target_file},
 };
 
@@ -86,12 +86,15 @@ impl<'a> SampleSet<'a> {
             info.time_min = info.time_min.or(times.first().copied());
             info.time_max = times.last().copied().or(info.time_max);
         }
+        let (late, late_label) = (prepared.late_marks(rows.clone()), self.recipe.samples.late_label());
         for label in prepared.labels.iter().filter(|label| label.name != WEIGHT_COLUMN) {
             let values = &label.values[rows.clone()];
             if !values.iter().all(|value| *value == 0.0 || *value == 1.0) {
                 self.graded.insert((name.to_owned(), label.name.clone()));
             }
-            let positives = values.iter().filter(|value| **value == 1.0).count();
+            let is_of_late = label.name == LATE_COLUMN || late_label == Some(&label.name);
+            let counts = |row: usize| is_of_late || late.is_none_or(|late| late[row] == 0.0);
+            let positives = (0..values.len()).filter(|row| values[*row] == 1.0 && counts(*row)).count();
             *info.positives.entry(label.name.clone()).or_default() += positives as u64;
         }
         let (folder, tally, done) = (&self.folder, &mut self.tally, info.shards.len());
@@ -181,6 +184,7 @@ impl<'a> SampleSet<'a> {
                 SampleSource::Logs(config) => logs::negative_sampling_rate(config),
                 _ => 1.0,
             },
+            late_label: recipe.samples.late_label().map(str::to_owned),
             sample_weight: labels.iter().find(|label| *label == WEIGHT_COLUMN).cloned(),
             labels,
             splits: self.splits,

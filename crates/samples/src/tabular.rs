@@ -159,7 +159,7 @@ impl<'t> Table<'t> {
             values: recipe.features.iter().map(values).collect::<Result<_, _>>()?,
             labels: self.layout.labels.iter().map(|label| self.label(label, &order)).collect(),
             splits: ranges,
-            kept: None,
+            written: None,
             skew: None,
             facts: Facts {
                 dropped: BTreeMap::from([("blank lines".to_owned(), self.blank)]),

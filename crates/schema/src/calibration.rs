@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     recipe::{ModelConfig, ModelKind},
     strict::ConfigError,
-    task::{Loss, Task},
+    task::{FakeNegatives, Loss, Task},
 };
 
 /// How a calibration is fitted on the validation rows of a task's sample space.
@@ -110,6 +110,11 @@ pub(crate) fn check_methods(
             return fail(format!(
                 "'{name}' is a quotient of probabilities in {} and has no logit: use isotonic",
                 model.kind.name()
+            ));
+        }
+        if *method == CalibrationMethod::Platt && task.fake_negatives == Some(FakeNegatives::Calibrated) {
+            return fail(format!(
+                "'{name}' is calibrated for its fake negatives already and has no logit: use isotonic"
             ));
         }
     }

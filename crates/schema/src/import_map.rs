@@ -138,6 +138,7 @@ impl MappedTask {
             loss: self.loss,
             given: self.given.clone(),
             weight: 1.0,
+            fake_negatives: None,
             potential_label: None,
             oracle: None,
         }

@@ -43,16 +43,16 @@ pub use manifest::{
 };
 pub use recipe::{
     Activation, AdultFiles, Aggregate, BY_ITEM, BY_USER, BalanceConfig, CLICK_LABEL, CONVERSION_LABEL,
-    CensusFile, ClickKey, ConversionPolicy, Correction, EventKind, EventLogs, Files, JOINT, LabelConfig, Log,
-    Maturity, ModelConfig, ModelKind, Normalization, OBSERVED, OnBadRow, OptimizerConfig, OutsideSpace,
-    Profiles, Recipe, SESSION, SESSION_POSITION, SHARED, SampleSource, SamplesConfig, SamplingConfig,
-    ScheduleConfig, SelectConfig, SelectMetric, SequenceConfig, Served, SplitBy, SplitConfig, Statistic,
-    TimeUnit, TrainConfig, VIEW_LABEL, ValueLabel, WEIGHT_COLUMN,
+    CensusFile, ClickKey, ConversionPolicy, Correction, EventKind, EventLogs, Files, JOINT, LATE_COLUMN,
+    LabelConfig, Log, Maturity, ModelConfig, ModelKind, Normalization, OBSERVED, OnBadRow, OptimizerConfig,
+    OutsideSpace, Profiles, Recipe, SESSION, SESSION_POSITION, SHARED, SampleSource, SamplesConfig,
+    SamplingConfig, ScheduleConfig, SelectConfig, SelectMetric, SequenceConfig, Served, SplitBy, SplitConfig,
+    Statistic, TimeUnit, TrainConfig, VIEW_LABEL, ValueLabel, WEIGHT_COLUMN,
 };
 pub use request::JsonRequest;
 pub use span::{Instant, Span};
 pub use strict::ConfigError;
-pub use task::{Derived, Loss, Task};
+pub use task::{Derived, FakeNegatives, Loss, Task};
 
 /// Code of a padded position in a sequence; row 0 of every embedding table is zero.
 pub const PADDING_CODE: i32 = 0;

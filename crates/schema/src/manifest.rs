@@ -52,6 +52,10 @@ pub struct SampleManifest {
     /// negatives stand for others, or young rows count less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample_weight: Option<String>,
+    /// The label of which the training split has fake negatives, where there is one: there it is 1 on the
+    /// rows that the column `late` marks, and 0 on all others, whatever came of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_label: Option<String>,
     /// `train`, `valid` and `test`.
     pub splits: BTreeMap<String, SplitInfo>,
     /// Rows dropped and why, such as `duplicate impressions`.
@@ -78,7 +82,8 @@ pub struct SplitInfo {
     /// Latest impression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_max: Option<i64>,
-    /// Positive rows of each label column.
+    /// Positive rows of each label column. Rows that `late` marks count for it and for the label that
+    /// came late alone.
     pub positives: BTreeMap<String, u64>,
 }
 

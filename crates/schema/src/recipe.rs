@@ -13,15 +13,15 @@ use crate::{
     calibration::check_methods,
     feature::{Feature, check_embeddings, check_features, check_targets},
     strict::{ConfigError, from_toml},
-    task::{Derived, Task, check_tasks},
+    task::{Derived, Task, check_fake_negatives, check_tasks},
 };
 
 pub use editor::json_schema;
 pub use model::{Activation, ModelConfig, ModelKind, Normalization, SHARED};
 pub use samples::{
     AdultFiles, Aggregate, BY_ITEM, BY_USER, CLICK_LABEL, CONVERSION_LABEL, CensusFile, ClickKey,
-    ConversionPolicy, Correction, EventKind, EventLogs, Files, LabelConfig, Log, Maturity, OBSERVED,
-    OnBadRow, Profiles, SESSION, SESSION_POSITION, SampleSource, SamplesConfig, SamplingConfig,
+    ConversionPolicy, Correction, EventKind, EventLogs, Files, LATE_COLUMN, LabelConfig, Log, Maturity,
+    OBSERVED, OnBadRow, Profiles, SESSION, SESSION_POSITION, SampleSource, SamplesConfig, SamplingConfig,
     SequenceConfig, Served, SplitBy, SplitConfig, Statistic, TimeUnit, VIEW_LABEL, ValueLabel, WEIGHT_COLUMN,
 };
 pub use train::{
@@ -86,6 +86,7 @@ impl Recipe {
         check_features(&self.features)?;
         check_embeddings(&self.features)?;
         check_tasks(&self.tasks, &self.derived)?;
+        check_fake_negatives(&self.tasks, self.samples.late_label())?;
         check_targets(&self.features, &self.tasks)?;
         self.model.check(&self.tasks)?;
         check_methods(&self.train.calibrate, &self.tasks, &self.model)?;

@@ -30,6 +30,31 @@ impl Loss {
     }
 }
 
+/// How a task learns from fake negatives: each row is a negative first, and there once more if its
+/// outcome comes. Where p is the probability of the outcome, the share `b = p / (1 + p)` of such rows
+/// is positive (S. I. Ktena et al., "Addressing delayed feedback for continuous training with neural
+/// networks in CTR prediction", RecSys 2019, arXiv:1907.06558).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FakeNegatives {
+    /// A positive counts `1 + p` times in the loss and a negative `(1 − p)(1 + p)` times, the ratios of
+    /// true to present shares, where p is what the model predicts at that step, a constant to the
+    /// derivative: the model learns p.
+    Weighted,
+    /// The model learns b, and what is served is `p = b / (1 − b)`, at most 1.
+    Calibrated,
+}
+
+impl FakeNegatives {
+    /// The word used in files and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            FakeNegatives::Weighted => "weighted",
+            FakeNegatives::Calibrated => "calibrated",
+        }
+    }
+}
+
 /// One predicted outcome.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -45,6 +70,10 @@ pub struct Task {
     /// `cvr`: its probability is conditional on that outcome. All impressions unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given: Option<String>,
+    /// How the task learns from samples that hold fake negatives of its label (`[samples.logs] labels`
+    /// with `maturity = "fake-negatives"`); needed with them, and refused without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fake_negatives: Option<FakeNegatives>,
     /// Weight of the task's loss in the sum.
     #[serde(default = "unit", skip_serializing_if = "is_unit")]
     pub weight: f32,
@@ -112,6 +141,18 @@ pub fn check_tasks(tasks: &[Task], derived: &[Derived]) -> Result<(), ConfigErro
                      loss cross-entropy"
                 )));
             }
+            if condition.fake_negatives.is_some() {
+                return Err(ConfigError::new(format!(
+                    "task '{name}': given = \"{given}\", which learns from fake negatives: its positive rows are \
+                     there for its own loss alone, and no other task can learn on them"
+                )));
+            }
+        }
+        if task.fake_negatives.is_some() && task.loss != Loss::CrossEntropy {
+            return Err(ConfigError::new(format!(
+                "task '{name}': fake_negatives is of probabilities, but the loss is {}; leave one of them out",
+                task.loss.name()
+            )));
         }
         if !(task.weight.is_finite() && task.weight >= 0.0) {
             return Err(ConfigError::new(format!(
@@ -151,6 +192,42 @@ pub fn check_tasks(tasks: &[Task], derived: &[Derived]) -> Result<(), ConfigErro
         seen.push(&output.name);
     }
     Ok(())
+}
+
+/// Checks how tasks learn from samples whose label `late` has fake negatives, if one has.
+///
+/// # Errors
+/// A task of that label that does not say how, a task that learns from fake negatives that are not
+/// there, and samples whose fake negatives no task learns from.
+pub fn check_fake_negatives(tasks: &[Task], late: Option<&str>) -> Result<(), ConfigError> {
+    for task in tasks {
+        let (name, label) = (&task.name, &task.label);
+        match (task.fake_negatives, late) {
+            (None, Some(late)) if late == label => {
+                return Err(ConfigError::new(format!(
+                    "task '{name}': its label '{label}' has fake negatives in the samples, which the loss would take for \
+                     true ones; add fake_negatives = \"weighted\" or \"calibrated\" to the task, or build the samples \
+                     with another labels.maturity"
+                )));
+            }
+            (Some(method), late) if late != Some(label) => {
+                return Err(ConfigError::new(format!(
+                    "task '{name}': fake_negatives = \"{}\", but the samples have no fake negatives of its label \
+                     '{label}'; build them with maturity = \"fake-negatives\" in [samples.logs] labels, which is of \
+                     the last outcome, or leave fake_negatives out",
+                    method.name()
+                )));
+            }
+            _ => {}
+        }
+    }
+    match late {
+        Some(late) if tasks.iter().all(|task| task.label != late) => Err(ConfigError::new(format!(
+            "[samples.logs]: labels.maturity: \"fake-negatives\" is of the label '{late}', which no task has; use \
+             another maturity"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn check_name(name: &str, seen: &[&str]) -> Result<(), ConfigError> {

@@ -103,6 +103,7 @@ pub(crate) mod tests {
             loss: Loss::CrossEntropy,
             given: None,
             weight: 1.0,
+            fake_negatives: None,
             potential_label: None,
             oracle: None,
         };

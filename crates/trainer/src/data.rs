@@ -5,7 +5,7 @@
 //! AUC needs those of all rows at once.
 
 use gatefold_dataset::{Columns, SampleSet, Shards};
-use gatefold_schema::{ConfigError, EncoderSet, JsonRequest, Recipe};
+use gatefold_schema::{ConfigError, EncoderSet, JsonRequest, Recipe, task::check_fake_negatives};
 
 use crate::{
     error::TrainError,
@@ -30,6 +30,8 @@ pub struct TrainingData {
     /// Share of its negatives (rows without a positive label) that the training split holds; 1 means
     /// all. Validation holds all of its own.
     pub negative_sampling_rate: f64,
+    /// The label of which the training split has fake negatives, if one has.
+    pub late_label: Option<String>,
 }
 
 impl TrainingData {
@@ -48,6 +50,7 @@ impl TrainingData {
             valid: keep_if_small(samples.shards("valid")?)?,
             examples: samples.examples()?,
             negative_sampling_rate: samples.manifest.negative_sampling_rate,
+            late_label: samples.manifest.late_label.clone(),
         })
     }
 
@@ -55,9 +58,11 @@ impl TrainingData {
     /// out.
     ///
     /// # Errors
-    /// As [`LabelCheck::finish`], or shards that cannot be read.
+    /// As [`LabelCheck::finish`], fake negatives that tasks do not know of, or tasks that learn from such
+    /// where there are none, or shards that cannot be read.
     pub fn check(&self, recipe: &Recipe) -> Result<[(&'static str, usize); 2], TrainError> {
         check_features_match(recipe, &self.encoders)?;
+        check_fake_negatives(&recipe.tasks, self.late_label.as_deref()).map_err(TrainError::Recipe)?;
         let labels = label_columns(recipe);
         let check = |name: &'static str, shards: &Shards| -> Result<_, TrainError> {
             let mut check =

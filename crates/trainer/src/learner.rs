@@ -6,8 +6,8 @@ use gatefold_dataset::Shards;
 use gatefold_exec::{GradientOptions, InputValue, Optimizer, OptimizerConfig, Parameters};
 use gatefold_features::FeatureColumn;
 use gatefold_graph::{Graph, Op};
-use gatefold_nn::{DROPOUT_SEED, label_name, loss_name, loss_weight_name, weight_name};
-use gatefold_schema::{EncoderSet, OptimizerConfig as Config, REQUEST_OF, Recipe, TrainConfig};
+use gatefold_nn::{DROPOUT_SEED, LATE, label_name, loss_name, loss_weight_name, weight_name};
+use gatefold_schema::{EncoderSet, LATE_COLUMN, OptimizerConfig as Config, REQUEST_OF, Recipe, TrainConfig};
 
 use crate::{
     balance::{self, Observed, Weighing},
@@ -150,6 +150,9 @@ impl Learner {
         // Only some graphs read these.
         inputs.push((REQUEST_OF, InputValue::I32(&request_of)));
         inputs.push((DROPOUT_SEED, InputValue::I32(&dropout_seed)));
+        if let Some(late) = labels.get(LATE_COLUMN) {
+            inputs.push((LATE, InputValue::F32(late)));
+        }
 
         let program = self.programs.iter_mut().find(|(other, _)| *other == kind).map(|(_, program)| program);
         let Some(program) = program else { unreachable!("every kind of the mixture was compiled") };
@@ -187,10 +190,11 @@ impl Learner {
     }
 }
 
-/// The task whose row weights a loss reads.
+/// The task whose row weights a loss reads, as they are or with predictions.
 fn space_of(graph: &Graph, loss: &str, recipe: &Recipe) -> Option<usize> {
-    let loss = graph.node(graph.output_named(loss)?);
-    loss.inputs.iter().find_map(|input| match &graph.node(*input).op {
+    let behind = program::behind(graph, graph.output_named(loss)?);
+    let mut read = graph.nodes().iter().zip(behind).filter(|(_, is_behind)| *is_behind);
+    read.find_map(|(node, _)| match &node.op {
         Op::Input { name } => recipe.tasks.iter().position(|task| weight_name(&task.name) == *name),
         _ => None,
     })

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use gatefold_dataset::Condition;
 use gatefold_metrics::Judged;
-use gatefold_schema::{Derived, Loss, OutsideSpace, Recipe, Task, TrainConfig, task::outputs};
+use gatefold_schema::{Derived, LATE_COLUMN, Loss, OutsideSpace, Recipe, Task, TrainConfig, task::outputs};
 
 use crate::{error::TrainError, evaluation::Observed};
 
@@ -170,11 +170,13 @@ pub(crate) fn loss_weights(output: &MeasuredOutput, labels: &Labels, rows: usize
 }
 
 /// The columns that training and evaluation read beside the features, each once: labels of tasks
-/// and derived outputs, and the weight of each row.
+/// and derived outputs, the weight of each row, and whether it is there again as a positive.
 pub(crate) fn label_columns(recipe: &Recipe) -> Vec<String> {
     let outputs = measured_outputs(&recipe.tasks, &recipe.derived);
     let labels = outputs.into_iter().map(|output| output.label);
-    let mut columns: Vec<String> = labels.chain(recipe.train.sample_weight.clone()).collect();
+    let has_late_rows = recipe.tasks.iter().any(|task| task.fake_negatives.is_some());
+    let late = has_late_rows.then(|| LATE_COLUMN.to_owned());
+    let mut columns: Vec<String> = labels.chain(recipe.train.sample_weight.clone()).chain(late).collect();
     columns.sort_unstable();
     columns.dedup();
     columns
@@ -365,6 +367,7 @@ mod tests {
             given: given.map(str::to_owned),
             weight: 1.0,
             loss: Loss::CrossEntropy,
+            fake_negatives: None,
             potential_label: None,
             oracle: None,
         };

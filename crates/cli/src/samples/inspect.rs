@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use comfy_table::CellAlignment;
 use gatefold_dataset::SampleSet;
 use gatefold_samples::decoded_rows;
-use gatefold_schema::{EncoderState, FittedFeature, Instant, SampleManifest, Task};
+use gatefold_schema::{EncoderState, FittedFeature, Instant, LATE_COLUMN, SampleManifest, Task};
 use serde_json::{Map, Value, json};
 
 use crate::console::{Console, table};
@@ -80,16 +80,19 @@ fn rows(args: &Args, set: &SampleSet, count: usize, console: &Console) -> Result
     console.print(&table.to_string())
 }
 
-/// The rows of a task's sample space: those where the task it is given is positive.
+/// The rows of a task's sample space: those where the task it is given is positive, with late ones where it learns
+/// from them.
 fn space(manifest: &SampleManifest, task: &Task, split: &str) -> Option<u64> {
     let info = manifest.splits.get(split)?;
-    match &task.given {
-        None => Some(info.rows),
+    let late = info.positives.get(LATE_COLUMN).copied().unwrap_or(0);
+    let others = match &task.given {
+        None => info.rows.saturating_sub(late),
         Some(given) => {
             let given = manifest.tasks.iter().find(|other| other.name == *given)?;
-            info.positives.get(&given.label).copied()
+            info.positives.get(&given.label).copied()?
         }
-    }
+    };
+    Some(others + if task.fake_negatives.is_some() { late } else { 0 })
 }
 
 fn splits(manifest: &SampleManifest) -> comfy_table::Table {

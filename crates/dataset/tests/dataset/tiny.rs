@@ -143,6 +143,7 @@ pub(crate) fn write(folder: &Path, shards: Vec<DataFrame>) {
         labels: vec!["click".into(), "p_click".into()],
         negative_sampling_rate: 1.0,
         sample_weight: None,
+        late_label: None,
         events: BTreeMap::new(),
         splits: BTreeMap::from([("train".to_owned(), train)]),
         dropped: BTreeMap::new(),

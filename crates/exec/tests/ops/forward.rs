@@ -70,6 +70,7 @@ fn sums_and_products_of_elements() {
     check(Op::Mul, &[a(), c()], &[10.0, -200.0, 30.0, 400.0]);
     check(Op::Mul, &[c(), a()], &[10.0, -200.0, 30.0, 400.0]);
     check(Op::Scale(-0.5), &[a()], &[-0.5, 1.0, -1.5, -2.0]);
+    check(Op::Detach, &[a()], &[1.0, -2.0, 3.0, 4.0]);
     check_gradient(GradientOp::SumRows { rank: 1 }, &[a()], &[4.0, 2.0]);
     check_gradient(GradientOp::One, &[], &[1.0]);
 }

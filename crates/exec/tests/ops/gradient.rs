@@ -322,3 +322,23 @@ fn only_what_a_loss_depends_on_has_a_gradient() {
     assert!(matches!(gradients.get(ParamId(1)), Some(Gradient::Dense(_))));
     assert_eq!(gradients.get(ParamId(2)), None);
 }
+
+/// Of `Σ (w · c)²` where c is w as it is: `2·w·c²`, half of what it would be through c as well.
+#[test]
+fn no_gradient_goes_through_what_is_detached() {
+    let mut model = Model::new(0, 3, 3);
+    let w = model.parameter(&[2]);
+    let constant = model.apply(Op::Detach, &[w]);
+    let product = model.apply(Op::Mul, &[w, constant]);
+    let loss = model.apply(Op::SumSquares, &[product]);
+    let gradients = differentiate(&mut model.graph, loss).unwrap();
+    let mut executor = model.executor(&gradients.targets(), 1);
+    let parameters = model.parameters();
+    model.run(&mut executor, &parameters);
+    let found = model.gradient(&gradients, 0, &executor);
+    for (found, w) in found.iter().zip(parameters.get(ParamId(0))) {
+        assert!((found - 2.0 * w.powi(3)).abs() < 1e-6, "{found} at {w}");
+    }
+    let alone = model.apply(Op::SumSquares, &[constant]);
+    assert_eq!(differentiate(&mut model.graph, alone).unwrap().iter().count(), 0);
+}

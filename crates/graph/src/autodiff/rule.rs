@@ -21,7 +21,7 @@ pub(super) fn input_gradients(
     let is_wanted = |input: usize| wanted.get(input).copied().unwrap_or(false);
     let mut result = vec![None; inputs.len()];
     match op {
-        Op::Input { .. } | Op::Parameter(_) | Op::Lookup | Op::LookupMean | Op::LookupEach => {
+        Op::Input { .. } | Op::Parameter(_) | Op::Lookup | Op::LookupMean | Op::LookupEach | Op::Detach => {
             return Err(error(graph, node, "is a leaf of the derivative: the walker treats it".into()));
         }
         Op::Concat => {

@@ -117,7 +117,7 @@ impl Op {
                 }
                 Ok(Fact::f32(level, &[]))
             }
-            Op::Relu | Op::Sigmoid | Op::Activation(_) | Op::Exp | Op::Scale(_) => {
+            Op::Relu | Op::Sigmoid | Op::Activation(_) | Op::Exp | Op::Scale(_) | Op::Detach => {
                 let [x] = arity(inputs)?;
                 expect(x, None, ElementType::F32, None)?;
                 Ok(x.clone())

@@ -202,6 +202,7 @@ pub(crate) fn evaluate(graph: &Graph, inputs: &Values, requests: usize, candidat
                     Some(_) => values[knots.len() - 1],
                 }
             }),
+            Op::Detach => of(0).to_vec(),
             Op::Scale(factor) => each(&|x| x * f64::from(*factor)),
             Op::Softmax => of(0)
                 .chunks(width)

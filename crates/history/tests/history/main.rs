@@ -2,7 +2,6 @@
 //! that equal times and events on the borders of windows are common), and on cases by hand.
 
 mod attribution;
-mod feedback;
 mod intern;
 mod last;
 mod latest;

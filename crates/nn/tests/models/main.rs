@@ -3,6 +3,7 @@
 
 #[path = "../../../graph/tests/support/evaluate.rs"]
 mod evaluate;
+mod feedback;
 mod losses;
 mod parts;
 mod refusal;

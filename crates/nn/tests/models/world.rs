@@ -53,6 +53,7 @@ pub(crate) fn tasks() -> Vec<Task> {
         given: given.map(str::to_owned),
         weight,
         loss: Loss::CrossEntropy,
+        fake_negatives: None,
         potential_label: None,
         oracle: None,
     };

@@ -9,7 +9,7 @@ use std::ops::Range;
 use gatefold_schema::{Correction, Loss, Maturity, SamplingConfig, Task, WEIGHT_COLUMN};
 
 use super::impressions::{Impressions, Keys};
-use crate::prepared::Label;
+use crate::prepared::{Label, Written};
 
 /// What the sampling of training rows goes by.
 pub(crate) struct Sampling<'a> {
@@ -108,8 +108,8 @@ impl Sampling<'_> {
 /// What is decided of rows beside their values.
 #[derive(Debug)]
 pub(crate) struct Thinned {
-    /// Whether each row is written; all are unless given.
-    pub(crate) kept: Option<Vec<bool>>,
+    /// How each row is written; as it is unless given.
+    pub(crate) written: Option<Vec<Written>>,
     /// The column of weights, where rows do not all count alike.
     pub(crate) weights: Option<Label>,
     /// Rows that are not written, by reason.
@@ -125,12 +125,14 @@ pub(crate) fn thin(
     (maturity, young): (Maturity, usize),
 ) -> Thinned {
     let rows = impressions.rows();
-    let mut thinned = Thinned { kept: None, weights: None, dropped: BTreeMap::new() };
+    let mut thinned = Thinned { written: None, weights: None, dropped: BTreeMap::new() };
     let mut weights: Option<Vec<f32>> = None;
     if let Some(sampling) = sampling {
         let is_negative = is_negative();
         let chosen = sampling.choose(train, &is_negative);
-        (thinned.kept, thinned.dropped) = (Some(chosen.kept), chosen.dropped);
+        let way = |kept: bool| if kept { Written::AsItIs } else { Written::SampledAway };
+        thinned.written = Some(chosen.kept.into_iter().map(way).collect());
+        thinned.dropped = chosen.dropped;
         if sampling.config.correct == Correction::Weight {
             let weights = weights.insert(vec![1.0; rows]);
             for &request in train {

@@ -33,7 +33,7 @@ impl Cuts {
     ) -> Result<Self, SamplesError> {
         let end = match maturity {
             Maturity::HoldBack => first_young(until, window),
-            Maturity::Keep | Maturity::Elapsed | Maturity::Weight(_) => i64::MAX,
+            Maturity::Keep | Maturity::Elapsed | Maturity::FakeNegatives | Maturity::Weight(_) => i64::MAX,
         };
         let requests = &requests[..requests.partition_point(|(time, _)| *time < end)];
         let rows: u64 = requests.iter().map(|(_, rows)| u64::from(*rows)).sum();
@@ -83,6 +83,11 @@ impl Cuts {
         let place = |bound: i64| times.partition_point(|time| *time < bound);
         let ranges = self.splits.iter().map(|split| place(split.start)..place(split.end));
         SPLITS.into_iter().zip(ranges).collect()
+    }
+
+    /// The first time that is not for training.
+    pub(crate) fn train_end(&self) -> i64 {
+        self.splits[0].end
     }
 
     /// Rows that are in no split, by reason; `rows` says how many each request has.

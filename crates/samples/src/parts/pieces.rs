@@ -14,14 +14,16 @@ use crate::{
     columns,
     files::{Form, ParquetFile, read_parquet},
     folder::StagedFolder,
-    prepared::{Facts, Label, Prepared, REQUEST_ID, SPLITS, TIME_COLUMN},
+    prepared::{Facts, Label, Prepared, REQUEST_ID, SPLITS, TIME_COLUMN, Written, set_late},
     values::{Place, Values},
 };
 
 /// Rows of each request.
 const ROWS: &str = "#rows";
-/// Whether a row is written.
-const KEPT: &str = "#kept";
+/// How a row is written: the code of a [`Written`].
+const WRITTEN: &str = "#written";
+/// Of rows that are written the label that comes late, as [`Written::copies`] has it.
+const LATE: &str = "#late";
 
 /// `part.json`: what is known of a part's samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,9 +63,13 @@ pub(super) fn write(
             first = end;
         }
         for request in requests.clone() {
-            let kept = prepared.rows(&(request..request + 1)).filter(|row| is_kept(prepared, *row)).count();
-            written[split] += usize::from(kept > 0);
-            rows += kept as u64;
+            let own = prepared.rows(&(request..request + 1));
+            let copies = match &prepared.written {
+                Some(written) => written[own].iter().map(|row| row.copies().len()).sum(),
+                None => own.len(),
+            };
+            written[split] += usize::from(copies > 0);
+            rows += copies as u64;
         }
     }
     Ok(PartFacts {
@@ -74,10 +80,6 @@ pub(super) fn write(
         written,
         rows,
     })
-}
-
-fn is_kept(prepared: &Prepared, row: usize) -> bool {
-    prepared.kept.as_ref().is_none_or(|kept| kept[row])
 }
 
 fn file(what: &str, split: usize, stretch: usize) -> String {
@@ -110,8 +112,9 @@ fn write_piece(
             .enumerate()
             .map(|(place, label)| Column::new(label_column(place), &label.values[rows.clone()]))
             .collect();
-        if let Some(kept) = &prepared.kept {
-            of_row.push(Column::new(KEPT.into(), &kept[rows.clone()]));
+        if let Some(written) = &prepared.written {
+            let codes: Vec<u32> = written[rows.clone()].iter().map(|row| row.code()).collect();
+            of_row.push(Column::new(WRITTEN.into(), codes));
         }
         for (place, (feature, values)) in recipe.features.iter().zip(&prepared.values).enumerate() {
             let Some(values) = values else { continue };
@@ -194,27 +197,37 @@ impl Stretch {
     /// Requests by time and then by identifier, and of their rows those that are written.
     fn in_order(self) -> PolarsResult<Self> {
         let starts = self.starts();
-        let kept = match self.rows.column(KEPT) {
-            Ok(kept) => Some(kept.bool()?.iter().map(|kept| kept == Some(true)).collect::<Vec<bool>>()),
-            Err(_) => None,
+        let written = match self.rows.column(WRITTEN) {
+            Ok(codes) => {
+                let way = |code: Option<u32>| code.and_then(Written::from_code);
+                let ways = codes.u32()?.iter().map(way).collect::<Option<Vec<_>>>();
+                ways.ok_or_else(|| {
+                    PolarsError::ComputeError("rows of a part are written in no known way".into())
+                })?
+            }
+            Err(_) => vec![Written::AsItIs; self.rows.height()],
         };
         let keys = self.requests.select([TIME_COLUMN, REQUEST_ID])?.with_row_index("#place".into(), None)?;
         let order = keys.sort([TIME_COLUMN, REQUEST_ID], SortMultipleOptions::default())?;
-        let (mut requests, mut rows, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut requests, mut sizes) = (Vec::new(), Vec::new());
+        let (mut rows, mut late) = (Vec::new(), Vec::new());
         for place in order.column("#place")?.idx()?.iter().flatten() {
             let before = rows.len();
             let own = starts[place as usize]..starts[place as usize + 1];
-            rows.extend(own.filter(|row| kept.as_ref().is_none_or(|kept| kept[*row as usize])));
+            for row in own {
+                let copies = written[row as usize].copies();
+                rows.extend(std::iter::repeat_n(row, copies.len()));
+                late.extend_from_slice(copies);
+            }
             if rows.len() > before {
                 requests.push(place);
                 sizes.push((rows.len() - before) as u32);
             }
         }
-        Ok(Self {
-            requests: self.requests.take(&IdxCa::from_vec(PlSmallStr::EMPTY, requests))?,
-            rows: self.rows.take(&IdxCa::from_vec(PlSmallStr::EMPTY, rows))?,
-            sizes,
-        })
+        let requests = self.requests.take(&IdxCa::from_vec(PlSmallStr::EMPTY, requests))?;
+        let mut rows = self.rows.take(&IdxCa::from_vec(PlSmallStr::EMPTY, rows))?;
+        rows.with_column(Column::new(LATE.into(), late))?;
+        Ok(Self { requests, rows, sizes })
     }
 
     /// Number of requests.
@@ -278,6 +291,9 @@ impl Stretch {
                 values.f32()?.iter().map(|value| value.unwrap_or(f32::NAN)).collect(),
             ));
         }
+        if let (Some(label), Ok(copies)) = (recipe.samples.late_label(), self.rows.column(LATE)) {
+            set_late(&mut of_rows, label, &copies.f32()?.iter().collect::<Vec<_>>());
+        }
         let requests = self.requests();
         let range = |place: usize| match place.cmp(&split) {
             std::cmp::Ordering::Less => 0..0,
@@ -291,7 +307,7 @@ impl Stretch {
             values,
             labels: of_rows,
             splits: SPLITS.into_iter().enumerate().map(|(place, name)| (name, range(place))).collect(),
-            kept: None,
+            written: None,
             skew: None,
             facts: Facts::default(),
         })

@@ -4,6 +4,7 @@
 mod adult;
 mod census;
 mod derived;
+mod feedback;
 mod logs;
 mod outcomes;
 mod parts;

@@ -14,7 +14,7 @@ use crate::strict::ConfigError;
 pub use derived::{
     Aggregate, BY_ITEM, BY_USER, EventKind, OBSERVED, SESSION, SESSION_POSITION, SequenceConfig, Statistic,
 };
-pub use labels::{CLICK_LABEL, CONVERSION_LABEL, VIEW_LABEL, ValueLabel};
+pub use labels::{CLICK_LABEL, CONVERSION_LABEL, LATE_COLUMN, VIEW_LABEL, ValueLabel};
 pub use logs::{
     ClickKey, ConversionPolicy, EventLogs, Files, LabelConfig, Log, Maturity, OnBadRow, Profiles, Served,
     TimeUnit,
@@ -108,6 +108,11 @@ impl SamplesConfig {
                 "[samples]: more than one source is given; keep one of logs, adult and census".into(),
             )),
         }
+    }
+
+    /// The label of which training has fake negatives, if it has.
+    pub fn late_label(&self) -> Option<&'static str> {
+        self.logs.as_ref().and_then(EventLogs::late_label)
     }
 
     /// Checks what the types alone cannot.

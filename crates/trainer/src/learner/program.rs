@@ -198,7 +198,7 @@ impl Program {
 }
 
 /// Whether a node depends on each one.
-fn behind(graph: &Graph, end: NodeId) -> Vec<bool> {
+pub(super) fn behind(graph: &Graph, end: NodeId) -> Vec<bool> {
     let mut behind = vec![false; graph.nodes().len()];
     behind[end.0] = true;
     for index in (0..=end.0).rev() {

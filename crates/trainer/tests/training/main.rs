@@ -1,6 +1,7 @@
 //! Training and publishing on a small set whose rule is known.
 
 mod calibration;
+mod feedback;
 mod gates;
 mod mixture;
 mod parts;

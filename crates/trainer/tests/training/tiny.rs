@@ -47,7 +47,13 @@ pub(crate) fn sample() -> TrainingData {
         valid: split(&mut random, 400).into(),
         examples: serde_json::from_str::<Vec<JsonRequest>>(EXAMPLES).unwrap(),
         negative_sampling_rate: 1.0,
+        late_label: None,
     }
+}
+
+/// Rows of the same rule that are in no sample set.
+pub(crate) fn fresh(requests: usize) -> Shards {
+    split(&mut ChaCha8Rng::seed_from_u64(43), requests).into()
 }
 
 /// All rows of a split in memory, to look at them or to change them.

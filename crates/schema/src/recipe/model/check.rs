@@ -3,7 +3,7 @@
 use super::{ModelConfig, ModelKind, SHARED};
 use crate::{
     strict::ConfigError,
-    task::{Loss, Task},
+    task::{FakeNegatives, Loss, Task},
 };
 
 /// Most experts of a sort, and most levels: far above what is of use, and small enough to build.
@@ -104,12 +104,19 @@ fn check_esmm(tasks: &[Task]) -> Result<(), String> {
 }
 
 fn check_probabilities(tasks: &[Task]) -> Result<(), String> {
-    match tasks.iter().find(|task| task.loss != Loss::CrossEntropy) {
-        None => Ok(()),
-        Some(task) => Err(format!(
+    if let Some(task) = tasks.iter().find(|task| task.loss != Loss::CrossEntropy) {
+        return Err(format!(
             "relates probabilities, but task '{}' has the loss {}; use cross-entropy or another kind",
             task.name,
             task.loss.name()
+        ));
+    }
+    match tasks.iter().find(|task| task.fake_negatives == Some(FakeNegatives::Calibrated)) {
+        None => Ok(()),
+        Some(task) => Err(format!(
+            "relates the probabilities that tasks learn, but with fake_negatives = \"calibrated\" task '{}' learns \
+             another than that of its outcome; use \"weighted\" or another kind",
+            task.name
         )),
     }
 }

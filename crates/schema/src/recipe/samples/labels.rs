@@ -15,6 +15,9 @@ pub const CONVERSION_LABEL: &str = "conversion";
 /// Label of impressions that led to a conversion without a click, where `view_window` is given.
 pub const VIEW_LABEL: &str = "view_conversion";
 
+/// The column that marks rows which are there again, as positives, because their outcome came.
+pub const LATE_COLUMN: &str = "late";
+
 /// A label made of a column of the event that an impression has the credit for, such as how long a
 /// clicked page was read. Where there is no such event, or no value, it is 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -44,7 +47,8 @@ pub(super) fn check_labels(logs: &EventLogs) -> Result<(), ConfigError> {
             "[samples.logs]: labels.view_window is of conversions, but there are none; add the log".into(),
         ));
     }
-    let mut names: BTreeSet<&str> = [CLICK_LABEL, CONVERSION_LABEL, VIEW_LABEL, WEIGHT_COLUMN].into();
+    let mut names: BTreeSet<&str> =
+        [CLICK_LABEL, CONVERSION_LABEL, VIEW_LABEL, WEIGHT_COLUMN, LATE_COLUMN].into();
     names.extend(logs.audit_columns.iter().map(String::as_str));
     for label in &logs.value_labels {
         let fail = |text: String| Err(ConfigError::new(format!("{}: {text}", label.place())));

@@ -11,8 +11,8 @@ use serde::{
 
 use super::{
     derived::{Aggregate, SequenceConfig, check_derived},
-    labels::{ValueLabel, check_labels},
-    sampling::SamplingConfig,
+    labels::{CLICK_LABEL, CONVERSION_LABEL, ValueLabel, check_labels},
+    sampling::{Correction, SamplingConfig},
 };
 use crate::{span::Span, strict::ConfigError};
 
@@ -78,12 +78,26 @@ pub struct EventLogs {
 }
 
 impl EventLogs {
+    /// The label of which training has fake negatives, if it has: that of the last outcome.
+    pub fn late_label(&self) -> Option<&'static str> {
+        let last = if self.conversions.is_some() { CONVERSION_LABEL } else { CLICK_LABEL };
+        (self.labels.maturity == Maturity::FakeNegatives).then_some(last)
+    }
+
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         check_derived(self)?;
         self.labels.check()?;
         check_labels(self)?;
         if let Some(sampling) = &self.sampling {
             sampling.check()?;
+            if self.late_label().is_some() && sampling.negatives < 1.0 && sampling.correct == Correction::Rate
+            {
+                return Err(ConfigError::new(
+                    "[samples.logs.sampling]: correct = \"rate\" takes all negatives to be thinned out alike, but the \
+                     fake ones of labels.maturity = \"fake-negatives\" stay; use correct = \"weight\""
+                        .into(),
+                ));
+            }
         }
         match (&self.audit, self.audit_columns.first()) {
             (None, Some(column)) => Err(ConfigError::new(format!(
@@ -414,6 +428,14 @@ pub enum Maturity {
     /// time bounds the delay). Validation and test have the whole length, and so must every
     /// request that is served: what is asked for is what comes in the end.
     Elapsed,
+    /// Training has the rows that a stream would have brought, so that it need not wait: every
+    /// impression as a negative when it is shown, and once more as a positive, which the column
+    /// `late` marks, when its conversion comes (its click where there are no conversions). The stream
+    /// begins when the windows of the first impressions have ended, as only from then on positives
+    /// come at the rate of impressions: earlier impressions give their later positives alone. It ends
+    /// where training ends. Tasks with that label say by `fake_negatives` how they learn from such
+    /// rows; all others, validation and test know nothing of them.
+    FakeNegatives,
     /// They are kept and count less, `maturity = { weight = 0.3 }`: by the column `weight`, which
     /// `[train] sample_weight = "weight"` names. Above 0 and below 1.
     Weight(f64),
