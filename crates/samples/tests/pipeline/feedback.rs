@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use gatefold_samples::{BuildOptions, SamplesError, Silent, build, explain};
+use gatefold_samples::{BuildOptions, SamplesError, Silent, build, explain::explain};
 use gatefold_schema::{
     Correction, FakeNegatives, LATE_COLUMN, Maturity, Recipe, SampleManifest, SamplingConfig, Span, SplitBy,
     SplitConfig,
