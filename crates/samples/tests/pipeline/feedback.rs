@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use gatefold_samples::{BuildOptions, SamplesError, Silent, build, explain::explain};
+use gatefold_samples::{BuildOptions, SamplesError, Silent, explain::explain};
 use gatefold_schema::{
     Correction, FakeNegatives, LATE_COLUMN, Maturity, Recipe, SampleManifest, SamplingConfig, Span, SplitBy,
     SplitConfig,
@@ -14,6 +14,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     logs::{Click, Conversion, Impression, Logs, START, recipe},
+    parts::build,
     synthetic::{floats, ints, load},
 };
 
@@ -253,4 +254,14 @@ fn logs_as_short_as_their_windows_are_refused() {
         "{error}"
     );
     assert!(error.contains("use longer logs, shorter windows or another maturity"), "{error}");
+}
+
+#[test]
+fn many_shards_and_stretches_of_time() {
+    let home = tempfile::tempdir().unwrap();
+    steady_logs().0.write(&home.path().join("logs"));
+    // `build` makes them in parts as well, and compares the bytes.
+    let recipe = with(Maturity::FakeNegatives, &|recipe| recipe.samples.rows_per_shard = 50);
+    let manifest = built(home.path(), "late", &recipe).unwrap();
+    assert!(manifest.splits["train"].shards.len() > 5);
 }
