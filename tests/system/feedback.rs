@@ -33,7 +33,7 @@ fn truth(user: i64, item: i64) -> f64 {
 /// Half of the impressions are clicked; of the clicks those convert that the truth says.
 fn write_logs(folder: &Path) {
     fs::create_dir_all(folder).expect("a new folder");
-    let random = &mut ChaCha8Rng::seed_from_u64(3);
+    let random = &mut ChaCha8Rng::seed_from_u64(4);
     let mut shown: [Vec<i64>; 6] = Default::default();
     let mut clicked: [Vec<i64>; 3] = Default::default();
     let mut bought: [Vec<i64>; 3] = Default::default();
