@@ -41,6 +41,9 @@ pub(crate) struct BenchOptions {
     /// Impressions in the logs of `samples`.
     #[arg(long, default_value_t = 10_000_000)]
     impressions: u64,
+    /// Of `samples`: measure Gatefold alone, within a memory limit of so many MiB.
+    #[arg(long)]
+    memory_mib: Option<u64>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -4,6 +4,7 @@
 //! - [`build()`] turns logs, or the raw files of UCI Adult or census-income, into a sample set: encoded Parquet
 //!   shards, vocabularies and a manifest. Features are joined as of the impression; only labels
 //!   may look at what happened after it.
+//! - [`parts`] does the same for logs that are larger than memory, or in several processes.
 //! - [`raw`] reads tables of raw feature values for batch scoring and single requests.
 //!
 //! polars reads, filters and writes; what was known before a request is found by `gatefold-history`; every value

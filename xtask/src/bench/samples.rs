@@ -67,9 +67,12 @@ pub(super) fn measure(workspace: &Workspace, programs: &Programs, options: &Benc
         .chain(PEERS.iter().map(|(name, _)| *name))
         .map(|name| Competitor { name, turns: Vec::new() })
         .collect();
+    if let Some(limit) = options.memory_mib {
+        return job.within(limit, &data, options.rounds());
+    }
     for _ in 0..options.rounds() {
         for competitor in &mut competitors {
-            competitor.turns.push(job.turn(competitor.name, &data)?);
+            competitor.turns.push(job.turn(competitor.name, &data, &[])?);
         }
     }
     let mut table =
@@ -128,15 +131,33 @@ impl Job<'_> {
     }
 
     /// Lets a competitor make samples once, and gives what it took.
-    fn turn(&self, name: &str, data: &Path) -> Result<Value> {
+    fn turn(&self, name: &str, data: &Path, ours: &[&str]) -> Result<Value> {
         let mut measure = Command::new(&self.python);
         measure.arg(self.root.join("benches/peers/measure.py"));
-        let job = self.job(name, data, &[])?;
+        let job = self.job(name, data, ours)?;
         let load = fs::read_to_string("/proc/loadavg").ok();
         let load = load.and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
         let mut turn = last_json(measure.arg(job.get_program()).args(job.get_args()))?;
         turn["load_before"] = json!(load);
         Ok(turn)
+    }
+
+    /// Measures Gatefold alone, within a limit of so many MiB. Peers have none to be held to.
+    fn within(&self, limit: u64, data: &Path, rounds: u32) -> Result<Outcome> {
+        let memory = format!("{limit}MiB");
+        let turns = (0..rounds).map(|_| self.turn(OURS, data, &["--memory", &memory]));
+        let ours = Competitor { name: OURS, turns: turns.collect::<Result<_>>()? };
+        let mut table = Table::new(["samples from logs", "wall s", "CPU s", "peak memory, MiB"]);
+        let peak = ours.median("peak_memory_mb")?;
+        table.row([
+            format!("{OURS} --memory {memory}"),
+            format!("{:.1}", ours.median("wall_seconds")?),
+            format!("{:.1}", ours.median("cpu_seconds")?),
+            thousands(peak),
+        ]);
+        let mut bars = Bars::default();
+        bars.bar("peak memory over the limit", peak / limit as f64, Limit::AtMost(1.0));
+        Ok(Outcome { table: table.render(), bars, raw: json!({ OURS: ours.turns }) })
     }
 
     /// The command by which a competitor makes samples of `data`, into a folder that holds nothing yet.
