@@ -4,11 +4,11 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use gatefold_schema::{EventLogs, Feature, Files, Kind, Recipe, SampleSource};
+use gatefold_schema::{EventLogs, Feature, Files, Recipe, SampleSource};
 use polars::prelude::*;
 use serde::Serialize;
 
-use crate::{FeatureSource, SamplesError, logs, validate::validate};
+use crate::{FeatureSource, SamplesError, logs, shards, validate::validate};
 
 /// What a build would read, do and write.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -49,7 +49,7 @@ pub fn outlook(recipe: &Recipe, folder: &Path) -> Result<Outlook, Vec<SamplesErr
     let impressions = files.iter().filter(|file| file.log == IMPRESSIONS);
     let rows = impressions.map(|file| file.rows).sum::<Option<u64>>().filter(|rows| *rows > 0);
     Ok(Outlook {
-        bytes: rows.map(|rows| rows * row_bytes(recipe)),
+        bytes: rows.map(|rows| rows * shards::row_bytes(recipe)),
         rows,
         steps: steps(recipe).map_err(|error| vec![error])?,
         features,
@@ -115,21 +115,6 @@ fn parquet_rows(path: &Path) -> Option<u64> {
     ParquetReader::new(file).num_rows().ok().map(|rows| rows as u64)
 }
 
-/// Bytes of a row of a shard before it is compressed.
-pub(crate) fn row_bytes(recipe: &Recipe) -> u64 {
-    let of_feature = |feature: &Feature| match feature.kind {
-        Kind::Sequence => 4 * feature.width() as u64 + 8,
-        _ => 4,
-    };
-    // The request's number, its id and its time.
-    let keys = 4 + 8 + 8;
-    let labels = match recipe.samples.source() {
-        Ok(SampleSource::Logs(config)) => logs::label_names(config).len(),
-        _ => recipe.tasks.len(),
-    };
-    keys + recipe.features.iter().map(of_feature).sum::<u64>() + 4 * labels as u64
-}
-
 /// What would be done, in words.
 fn steps(recipe: &Recipe) -> Result<Vec<String>, SamplesError> {
     let mut steps = Vec::new();
@@ -150,7 +135,7 @@ fn steps(recipe: &Recipe) -> Result<Vec<String>, SamplesError> {
     steps.push(format!(
         "encode {} features, write shards of at most {} rows, vocabularies, {} examples, report and manifest",
         recipe.features.len(),
-        recipe.samples.rows_per_shard,
+        shards::most_rows(recipe),
         recipe.samples.examples
     ));
     Ok(steps)

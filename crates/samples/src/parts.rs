@@ -297,7 +297,7 @@ fn finish(
             };
             // The last shard may go on with the next stretch.
             let starts = samples.starts();
-            let shards = shards::divide(&starts, 0..samples.requests(), recipe.samples.rows_per_shard);
+            let shards = shards::divide(&starts, 0..samples.requests(), shards::most_rows(recipe));
             let whole = shards.last().map_or(0, |last| last.start);
             let (now, later) = samples.split_at(whole);
             write(&mut set, name, split, &now, &labels, (recipe, &encoder, &fitted.tables), progress)?;

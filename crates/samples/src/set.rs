@@ -98,7 +98,7 @@ impl<'a> SampleSet<'a> {
             *info.positives.entry(label.name.clone()).or_default() += positives as u64;
         }
         let (folder, tally, done) = (&self.folder, &mut self.tally, info.shards.len());
-        let shards = shards::divide(&prepared.starts, requests.clone(), self.recipe.samples.rows_per_shard);
+        let shards = shards::divide(&prepared.starts, requests.clone(), shards::most_rows(self.recipe));
         let file = |index: usize| format!("{name}-{:05}.parquet", done + index);
         let write = |index: usize| {
             let number = (first + shards[index].start - requests.start) as u32;

@@ -3,13 +3,14 @@
 use std::ops::Range;
 use std::path::Path;
 
-use gatefold_schema::manifest::SHARD_FINGERPRINT;
+use gatefold_schema::{Feature, Kind, Recipe, SampleSource, manifest::SHARD_FINGERPRINT};
 use polars::prelude::*;
 
 use crate::{
     SamplesError,
     encode::Encoded,
     files::write_parquet,
+    logs,
     prepared::Prepared,
     values::{Starts, requests_of},
 };
@@ -43,6 +44,29 @@ pub(crate) fn write(
     let bytes = write_parquet(&mut frame, path, &[(SHARD_FINGERPRINT, encoded.fingerprint())])?;
     Ok(Written { frame, request_of, bytes })
 }
+
+/// Bytes of a row of a shard before it is compressed.
+pub(crate) fn row_bytes(recipe: &Recipe) -> u64 {
+    let of_feature = |feature: &Feature| match feature.kind {
+        Kind::Sequence => 4 * feature.width() as u64 + 8,
+        _ => 4,
+    };
+    // The request's number, its id and its time.
+    let keys = 4 + 8 + 8;
+    let labels = match recipe.samples.source() {
+        Ok(SampleSource::Logs(config)) => logs::label_names(config).len(),
+        _ => recipe.tasks.len(),
+    };
+    keys + recipe.features.iter().map(of_feature).sum::<u64>() + 4 * labels as u64
+}
+
+/// Rows that a shard holds at most.
+pub(crate) fn most_rows(recipe: &Recipe) -> usize {
+    recipe.samples.rows_per_shard.unwrap_or_else(|| (SHARD_BYTES / row_bytes(recipe)).max(1) as usize)
+}
+
+/// Bytes of a shard before it is compressed, unless the recipe says how many rows it has.
+const SHARD_BYTES: u64 = 64 << 20;
 
 /// The requests of each shard of at most `most` rows.
 pub(crate) fn divide(starts: &Starts, requests: Range<usize>, most: usize) -> Vec<Range<usize>> {

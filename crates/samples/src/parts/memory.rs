@@ -5,12 +5,17 @@ use std::path::Path;
 use gatefold_schema::{EventLogs, Recipe};
 
 use super::MOST_PARTS;
-use crate::{SamplesError, logs, logs::parts::Division, outlook::row_bytes};
+use crate::{
+    SamplesError, logs,
+    logs::parts::Division,
+    shards::{most_rows, row_bytes},
+};
 
-/// Least memory that a build can be asked to keep to.
-const LEAST: u64 = 512 << 20;
 /// What a process has whatever it reads: code, buffers of readers and writers.
 const BASE: u64 = 256 << 20;
+/// Shards that the memory for writing is as large as: a stretch of raw rows, a shard before it, and two while they are
+/// encoded and written.
+const SHARDS: u64 = 6;
 /// Bytes of a row while it is joined, beside those of its features and events.
 const ROW: u64 = 128;
 
@@ -24,11 +29,14 @@ pub(crate) fn division(
     folder: &Path,
     limit: u64,
 ) -> Result<Option<Division>, SamplesError> {
-    if limit < LEAST {
+    let shard = most_rows(recipe) as u64 * row_bytes(recipe);
+    let least = BASE + SHARDS * shard;
+    if limit < least {
         return Err(SamplesError::config(format!(
-            "--memory: {} MiB are too few to build with; give {} MiB at least",
+            "--memory: {} MiB are too few to write shards of {} rows; give {} MiB at least, or fewer [samples] rows_per_shard",
             limit >> 20,
-            LEAST >> 20
+            most_rows(recipe),
+            least.div_ceil(1 << 20)
         )));
     }
     let rows = logs::count_impressions(config, folder)?;
@@ -45,5 +53,5 @@ pub(crate) fn division(
 
 /// Rows of a stretch of time: a few shards, which are written at a time.
 pub(super) fn stretch(recipe: &Recipe) -> u64 {
-    2 * recipe.samples.rows_per_shard as u64
+    2 * most_rows(recipe) as u64
 }

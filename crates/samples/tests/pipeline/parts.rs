@@ -106,7 +106,7 @@ fn many_shards_and_stretches_are_those_of_a_build_in_memory() {
         let home = tempfile::tempdir().unwrap();
         derived::random(seed).write(home.path());
         let mut recipe = derived::recipe();
-        recipe.samples.rows_per_shard = 20;
+        recipe.samples.rows_per_shard = Some(20);
         check(&recipe, home.path(), shards);
     }
 }
@@ -116,7 +116,7 @@ fn sampled_and_divided_rows_are_those_of_a_build_in_memory() {
     let home = tempfile::tempdir().unwrap();
     write_logs(home.path(), 0.8, 7);
     let mut recipe = recipe();
-    recipe.samples.rows_per_shard = 1000;
+    recipe.samples.rows_per_shard = Some(1000);
     check(&recipe, home.path(), 4);
 
     let config = recipe.samples.logs.as_mut().unwrap();

@@ -38,10 +38,10 @@ pub struct SamplesConfig {
     /// How rows are divided into train, valid and test.
     #[serde(default)]
     pub split: SplitConfig,
-    /// Rows a shard file holds at most. A training from disk holds a few shards in memory, and
-    /// shuffles rows of shards that it holds together.
-    #[serde(default = "default_rows_per_shard")]
-    pub rows_per_shard: usize,
+    /// Rows a shard file holds at most. Unless given, as many as 64 MiB hold before they are compressed. A training from
+    /// disk holds a few shards in memory, and shuffles rows of shards that it holds together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_per_shard: Option<usize>,
     /// Requests kept with raw values as examples (golden rows of bundles are made of them).
     #[serde(default = "default_examples")]
     pub examples: usize,
@@ -53,9 +53,6 @@ pub struct SamplesConfig {
 
 fn default_leak_auc() -> f64 {
     0.95
-}
-fn default_rows_per_shard() -> usize {
-    250_000
 }
 fn default_examples() -> usize {
     8
@@ -129,7 +126,7 @@ impl SamplesConfig {
                 "[samples.split]: by = \"user\" and \"both\" need event logs; leave by out".into(),
             ));
         }
-        if self.rows_per_shard == 0 {
+        if self.rows_per_shard == Some(0) {
             return Err(ConfigError::new("[samples]: rows_per_shard must be at least 1".into()));
         }
         if !(self.leak_auc > 0.5 && self.leak_auc <= 1.0) {
