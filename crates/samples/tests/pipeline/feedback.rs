@@ -261,7 +261,7 @@ fn many_shards_and_stretches_of_time() {
     let home = tempfile::tempdir().unwrap();
     steady_logs().0.write(&home.path().join("logs"));
     // `build` makes them in parts as well, and compares the bytes.
-    let recipe = with(Maturity::FakeNegatives, &|recipe| recipe.samples.rows_per_shard = 50);
+    let recipe = with(Maturity::FakeNegatives, &|recipe| recipe.samples.rows_per_shard = Some(50));
     let manifest = built(home.path(), "late", &recipe).unwrap();
     assert!(manifest.splits["train"].shards.len() > 5);
 }
