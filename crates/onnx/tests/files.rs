@@ -432,6 +432,7 @@ fn what_is_for_training_is_refused_by_name() {
         check_refused(&graph, &values_of(&graph), message);
     }
     check(Op::Dropout { rate: 0.5, salt: 0 }, false, "(dropout) has no ONNX form: dropout is for training");
+    check(Op::Detach, false, "(detach) has no ONNX form: it is for training");
     check(Op::MeanRows, false, "(mean-rows) has no ONNX form: a mean over rows is for training");
     check(Op::SumSquares, true, "(sum-squares) has no ONNX form: a loss is not served");
 
