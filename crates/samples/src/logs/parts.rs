@@ -18,6 +18,7 @@ use super::{BadRows, Logs, Read, Whole, bad::Dropped, features, names, no_impres
 use crate::{
     Progress, SamplesError, Silent,
     files::{Form, ParquetFile},
+    parallel::for_each_index,
     prepared::Prepared,
 };
 
@@ -68,11 +69,9 @@ pub(crate) fn divide(
     let dropped = scatter(opened, &plan, to, division.parts, bad_rows, progress)?;
 
     // Of all parts: the times, and the events of keys that users share.
-    let mut shared = Shared::new(config, &plan.derived, division.parts, to);
-    let mut requests = Vec::new();
-    let mut span = i64::MAX..i64::MIN;
+    let shared = Shared::new(config, &plan.derived, division.parts, to);
     progress.start("reading the parts for what users share", Some(division.parts as u64));
-    for part in 0..division.parts {
+    let read = for_each_index(division.parts, progress, |part| -> Result<_, SamplesError> {
         let own = part_config(config, logs, to, part);
         let mut opened = Logs::open(recipe, &own, Path::new(HERE))?;
         opened.rename(&names);
@@ -80,13 +79,17 @@ pub(crate) fn divide(
         (needed.impressions, needed.users) = (Vec::new(), Vec::new());
         (opened.users, opened.audit) = (None, None);
         let read = Read::new(opened, needed, bad_rows, &mut Silent)?;
-        requests.extend(read.requests());
-        let own = read.span();
-        span = span.start.min(own.start)..span.end.max(own.end);
+        let found = (read.requests(), read.span());
         shared.add(part, read)?;
-        progress.advance(1);
+        Ok(found)
+    });
+    shared.finish()?;
+    let (mut requests, mut span) = (Vec::new(), i64::MAX..i64::MIN);
+    for part in read {
+        let (own, between) = part?;
+        requests.extend(own);
+        span = span.start.min(between.start)..span.end.max(between.end);
     }
-    let shared = shared.finish()?;
     if requests.is_empty() {
         let impressions = names.iter().find(|(log, _)| log == "impressions");
         return Err(no_impressions(impressions.map_or(Path::new(""), |(_, name)| name), &dropped));
@@ -97,7 +100,7 @@ pub(crate) fn divide(
     let bounds = bounds(&requests, division.stretch);
     let rows = requests.iter().map(|(_, rows)| u64::from(*rows)).sum();
     drop(requests);
-    progress.start("aggregating what users share", Some(division.parts as u64));
+    progress.start("aggregating what users share", Some(shared.buckets() as u64));
     let own = part_config(config, logs, to, 0);
     shared.aggregate(recipe, &own, progress)?;
     Ok(Parts { count: division.parts, whole, bounds, rows, dropped, names })

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use gatefold_history::NONE;
 use gatefold_schema::{Aggregate, BY_ITEM, EventKind, EventLogs, Level, Recipe, Statistic};
@@ -26,6 +27,7 @@ use super::{
 use crate::{
     Progress, SamplesError,
     files::read_parquet,
+    parallel::for_each_index,
     values::{Place, Values},
 };
 
@@ -52,7 +54,7 @@ struct Group<'a> {
     by: &'a [String],
     aggregates: Vec<&'a Aggregate>,
     /// By log, begun when the first part is written.
-    spills: Vec<(&'static str, Spill)>,
+    spills: Mutex<Vec<(&'static str, Spill)>>,
 }
 
 impl<'a> Group<'a> {
@@ -61,7 +63,7 @@ impl<'a> Group<'a> {
         let needed = derived::needed(config, wanted);
         let shared = derived::keys(&needed).into_iter().filter(|by| derived::is_shared(by));
         let of = |by: &[String]| needed.iter().copied().filter(|one| one.by == by).collect();
-        let group = |(number, by)| Group { number, by, aggregates: of(by), spills: Vec::new() };
+        let group = |(number, by)| Group { number, by, aggregates: of(by), spills: Mutex::default() };
         shared.enumerate().map(group).collect()
     }
 }
@@ -73,7 +75,7 @@ impl<'a> Shared<'a> {
     }
 
     /// Writes what a part asks, and the events that it has.
-    pub(super) fn add(&mut self, part: usize, read: Read) -> Result<(), SamplesError> {
+    pub(super) fn add(&self, part: usize, read: Read) -> Result<(), SamplesError> {
         if self.groups.is_empty() {
             return Ok(());
         }
@@ -95,10 +97,10 @@ impl<'a> Shared<'a> {
             Column::new(ROW.into(), (0..rows).collect::<Vec<u32>>()),
         ];
         let asked = frame(&ids, &impressions.item, &asked_at, of_part.iter())?;
-        for group in &mut self.groups {
+        for group in &self.groups {
             let buckets = group.buckets(&derived, &impressions.item, &asked_at, self.buckets)?;
             group.write(&self.folder, ASKED, &asked, &buckets, self.buckets)?;
-            for kind in KINDS.into_iter().filter(|kind| group.uses(*kind)).collect::<Vec<_>>() {
+            for kind in KINDS.into_iter().filter(|kind| group.uses(*kind)) {
                 let log = derived.log(kind);
                 let columns = match kind {
                     EventKind::Impressions => &[][..],
@@ -115,11 +117,13 @@ impl<'a> Shared<'a> {
     }
 
     /// Completes what was written.
-    pub(super) fn finish(mut self) -> Result<Self, SamplesError> {
-        for (_, spill) in self.groups.iter_mut().flat_map(|group| group.spills.drain(..)) {
-            spill.finish()?;
+    pub(super) fn finish(&self) -> Result<(), SamplesError> {
+        for group in &self.groups {
+            for (_, spill) in std::mem::take(&mut *lock(&group.spills)) {
+                spill.finish()?;
+            }
         }
-        Ok(self)
+        Ok(())
     }
 
     /// Aggregates bucket by bucket, and writes the answers for each part. `own` are the logs of a part.
@@ -130,28 +134,37 @@ impl<'a> Shared<'a> {
         progress: &mut dyn Progress,
     ) -> Result<(), SamplesError> {
         for group in &self.groups {
-            let mut answers: Option<Spill> = None;
-            for bucket in 0..self.buckets {
+            let answers: Mutex<Option<Spill>> = Mutex::default();
+            let answer = |bucket| -> Result<(), SamplesError> {
                 let answered = group.aggregate(recipe, own, &self.folder, bucket)?;
                 let parts =
                     answered.column(PART).and_then(|parts| Ok(parts.u32()?.iter().flatten().collect()));
                 let parts: Vec<u32> = parts.map_err(SamplesError::step(AGGREGATING))?;
-                let spill = match &mut answers {
+                let mut answers = lock(&answers);
+                let spill = match &mut *answers {
                     Some(spill) => spill,
-                    None => {
+                    none => {
                         let path = |part| group.part_file(&self.folder, part);
-                        answers.insert(Spill::create(self.buckets, path, answered.schema())?)
+                        none.insert(Spill::create(self.buckets, path, answered.schema())?)
                     }
                 };
-                spill.add(&answered, &parts)?;
-                if group.number == 0 {
-                    progress.advance(1);
-                }
-            }
+                spill.add(&answered, &parts)
+            };
+            for_each_index(self.buckets, progress, answer).into_iter().collect::<Result<(), _>>()?;
+            let answers = answers.into_inner().unwrap_or_else(PoisonError::into_inner);
             answers.map_or(Ok(()), Spill::finish)?;
         }
         Ok(())
     }
+
+    /// Buckets of all keys.
+    pub(super) fn buckets(&self) -> usize {
+        self.groups.len() * self.buckets
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Group<'_> {
@@ -203,19 +216,20 @@ impl Group<'_> {
 
     /// Appends rows to the buckets of what is written about them.
     fn write(
-        &mut self,
+        &self,
         folder: &Path,
         what: &'static str,
         rows: &DataFrame,
         buckets: &[u32],
         count: usize,
     ) -> Result<(), SamplesError> {
-        if let Some((_, spill)) = self.spills.iter_mut().find(|(other, _)| *other == what) {
+        let mut spills = lock(&self.spills);
+        if let Some((_, spill)) = spills.iter_mut().find(|(other, _)| *other == what) {
             return spill.add(rows, buckets);
         }
         let mut spill = Spill::create(count, |bucket| self.bucket_file(folder, what, bucket), rows.schema())?;
         spill.add(rows, buckets)?;
-        self.spills.push((what, spill));
+        spills.push((what, spill));
         Ok(())
     }
 
