@@ -1,8 +1,10 @@
 //! The impressions: read, put in order, each item once a request.
 
 use std::borrow::Cow;
+use std::ops::Range;
+use std::path::Path;
 
-use gatefold_history::{NONE, Timeline};
+use gatefold_history::{NONE, Timeline, View};
 use gatefold_schema::Log;
 use polars::prelude::*;
 
@@ -14,11 +16,14 @@ use super::{
     times::TimeColumn,
 };
 use crate::{
-    SamplesError,
+    SamplesError, Silent,
     columns::missing_column,
-    parallel::{Task, all_of},
+    parallel::{Task, all_of, for_each_index},
     values::{Builder, Values},
 };
+
+/// Shares that requests are put in order by.
+const PARTS: usize = 64;
 
 /// Names of the pipeline's own columns begin with `#`, so that no column of a log can be called alike.
 pub(super) const REQUEST: &str = "#request";
@@ -72,7 +77,7 @@ impl Impressions {
     }
 
     /// Rows of the request at `place`.
-    pub(crate) fn rows_of(&self, place: usize) -> std::ops::Range<usize> {
+    pub(crate) fn rows_of(&self, place: usize) -> Range<usize> {
         self.starts[place] as usize..self.starts[place + 1] as usize
     }
 
@@ -241,6 +246,24 @@ impl ImpressionLog {
     }
 }
 
+/// A request that cannot be.
+struct TwoUsers {
+    request: u32,
+    users: [u32; 2],
+}
+
+fn two_users(keys: &Keys, log: &Path, TwoUsers { request, users }: &TwoUsers) -> SamplesError {
+    let [user, other] = users.map(|user| keys.users.shown(user));
+    let request = keys.requests.shown(*request);
+    SamplesError::source(
+        log,
+        format!(
+            "request {request} has rows of two users, {user} and {other}; a request is of one user: make its id unique, \
+             or leave such rows out by where = \"…\""
+        ),
+    )
+}
+
 /// Rows as the log has them.
 #[derive(Default)]
 struct RawRows {
@@ -252,50 +275,56 @@ struct RawRows {
 }
 
 impl RawRows {
+    /// The rows of some requests, and where each request ends among them. A request has each item once: the earliest,
+    /// and of equals the first of the log; by `rank` of the items.
+    fn each_item_once(
+        &self,
+        ordered: View<'_>,
+        requests: Range<usize>,
+        rank: &[u32],
+    ) -> Result<(Vec<u32>, Vec<u32>), TwoUsers> {
+        let (mut rows, mut ends) = (Vec::new(), Vec::with_capacity(requests.len()));
+        let mut items: Vec<(u32, usize)> = Vec::new();
+        for request in requests {
+            let own = &ordered.rows()[ordered.positions(request)];
+            let user = |row: &u32| self.user[*row as usize];
+            if let Some(other) = own.iter().map(user).find(|other| *other != user(&own[0])) {
+                return Err(TwoUsers { request: request as u32, users: [user(&own[0]), other] });
+            }
+            items.clear();
+            items.extend(own.iter().map(|row| rank[self.item[*row as usize] as usize]).zip(0..));
+            items.sort_unstable();
+            items.dedup_by_key(|(rank, _)| *rank);
+            rows.extend(items.iter().map(|(_, place)| own[*place]));
+            ends.push(rows.len() as u32);
+        }
+        Ok((rows, ends))
+    }
+
     /// Puts the rows in the order of samples, and returns for each its row in the log.
-    fn in_order(&self, keys: &Keys, log: &std::path::Path) -> Result<(Impressions, Vec<u32>), SamplesError> {
+    fn in_order(&self, keys: &Keys, log: &Path) -> Result<(Impressions, Vec<u32>), SamplesError> {
         let count = keys.requests.len();
         let by_request = Timeline::new(&self.request, &self.time, count)
             .map_err(|error| SamplesError::source(log, error.to_string()))?;
         let ordered = by_request.view();
 
-        // The rows of a request, each item once: the earliest, and of equals the first of the log.
+        let rank = keys.items.ranks();
+        let bound = |part: usize| part * count / PARTS;
+        let parts = for_each_index(PARTS, &mut Silent, |part| {
+            self.each_item_once(ordered, bound(part)..bound(part + 1), &rank)
+        });
         let mut rows: Vec<u32> = Vec::with_capacity(self.request.len());
         let mut bounds: Vec<u32> = Vec::with_capacity(count + 1);
-        let mut request_time = Vec::with_capacity(count);
         bounds.push(0);
-        for request in 0..count {
-            let positions = ordered.positions(request);
-            let first = rows.len();
-            request_time.push(ordered.times().get(positions.start).copied().unwrap_or(i64::MIN));
-            rows.extend_from_slice(&ordered.rows()[positions]);
-            let own = &mut rows[first..];
-            if let Some(other) =
-                own.iter().find(|row| self.user[**row as usize] != self.user[own[0] as usize])
-            {
-                return Err(SamplesError::source(
-                    log,
-                    format!(
-                        "request {} has rows of two users, {} and {}; a request is of one user: make its id unique, \
-                         or leave such rows out by where = \"…\"",
-                        keys.requests.shown(request as u32),
-                        keys.users.shown(self.user[own[0] as usize]),
-                        keys.users.shown(self.user[*other as usize])
-                    ),
-                ));
-            }
-            // Stable: rows of one item stay in the order of time.
-            own.sort_by(|a, b| keys.items.order(self.item[*a as usize], self.item[*b as usize]));
-            let mut end = first;
-            for at in first..rows.len() {
-                if at == first || self.item[rows[at] as usize] != self.item[rows[end - 1] as usize] {
-                    rows[end] = rows[at];
-                    end += 1;
-                }
-            }
-            rows.truncate(end);
-            bounds.push(end as u32);
+        for part in parts {
+            let (own, ends) = part.map_err(|users| two_users(keys, log, &users))?;
+            let first = rows.len() as u32;
+            bounds.extend(ends.into_iter().map(|end| first + end));
+            rows.extend(own);
         }
+        let first_time = |request| ordered.times().get(ordered.positions(request).start).copied();
+        let request_time: Vec<i64> =
+            (0..count).map(|request| first_time(request).unwrap_or(i64::MIN)).collect();
         drop(by_request);
         let again = (self.request.len() - rows.len()) as u64;
 
