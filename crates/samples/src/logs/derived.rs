@@ -102,10 +102,17 @@ impl Derived<'_> {
                 || sequence.gaps.as_ref().is_some_and(|gaps| wanted.contains(gaps))
         };
         let sequences: Vec<&SequenceConfig> = self.config.sequences.iter().filter(listed).collect();
+        let queries = for_each_index(keys.len(), &mut Silent, |index| self.queries(keys[index]));
+        let queries = queries.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let of_key = |(by, queries)| {
+            let own = aggregates.iter().filter(move |aggregate| aggregate.by == by);
+            own.map(move |aggregate| (aggregate, queries))
+        };
+        let asked: Vec<_> = keys.into_iter().zip(&queries).flat_map(of_key).collect();
         let parts =
-            for_each_index(keys.len() + sequences.len(), &mut Silent, |index| match keys.get(index) {
-                Some(by) => self.aggregates(by, &aggregates),
-                None => self.sequence(sequences[index - keys.len()]),
+            for_each_index(asked.len() + sequences.len(), &mut Silent, |index| match asked.get(index) {
+                Some((aggregate, queries)) => self.aggregate(aggregate, queries),
+                None => self.sequence(sequences[index - asked.len()]),
             });
         let mut made = shared.unwrap_or_default();
         for part in parts {
