@@ -51,7 +51,11 @@ use gatefold_schema::{
 use polars::prelude::*;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use {bad::BadRows, keys::KeyError, users::check as check_users};
+pub(crate) use {
+    bad::BadRows,
+    keys::{Ids, KeyError, KeyType},
+    users::check as check_users,
+};
 
 use self::{
     audit::AuditFile,
@@ -60,7 +64,6 @@ use self::{
     events::{EventLog, Events},
     features::{Columns, Plan},
     impressions::{ImpressionLog, Impressions, Keys},
-    keys::{Ids, KeyType},
     profiles::{ProfileFile, Table},
     sampling::Sampling,
     served::ServedLog,

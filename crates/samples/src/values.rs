@@ -8,10 +8,10 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
-use gatefold_history::{NONE, Timeline, intern::TextInterner, last::Tail};
+use gatefold_history::{NONE, Timeline, last::Tail};
 use polars::prelude::*;
 
-use crate::logs::KeyError;
+use crate::logs::{Ids, KeyError, KeyType};
 
 /// Whose place in a dictionary is looked up.
 #[derive(Clone, Debug)]
@@ -266,7 +266,7 @@ pub(crate) struct Builder {
 
 enum Collected {
     /// Texts, each kept once.
-    Texts { known: TextInterner, codes: Vec<u32> },
+    Texts { known: Ids, codes: Vec<u32> },
     /// Anything else, as it comes.
     Rows(Series),
 }
@@ -275,7 +275,7 @@ impl Builder {
     /// A collector of the column `name`, whose type is `found`.
     pub(crate) fn new(name: &str, found: &DataType) -> Self {
         let collected = match found {
-            DataType::String => Collected::Texts { known: TextInterner::default(), codes: Vec::new() },
+            DataType::String => Collected::Texts { known: Ids::new(KeyType::Text), codes: Vec::new() },
             found => Collected::Rows(Series::new_empty(PlSmallStr::EMPTY, found)),
         };
         Self { name: name.to_owned(), collected }
@@ -289,14 +289,7 @@ impl Builder {
     /// Appends a batch of it.
     pub(crate) fn add(&mut self, column: &Column) -> Result<(), KeyError> {
         match &mut self.collected {
-            Collected::Texts { known, codes } => {
-                for text in column.str()?.iter() {
-                    codes.push(match text {
-                        Some(text) => known.intern(text)?,
-                        None => NONE,
-                    });
-                }
-            }
+            Collected::Texts { known, codes } => known.intern(column, codes)?,
             Collected::Rows(rows) => drop(rows.append(column.as_materialized_series())?),
         }
         Ok(())
@@ -306,8 +299,7 @@ impl Builder {
     pub(crate) fn finish(self, row: &Arc<Vec<u32>>) -> Values {
         match self.collected {
             Collected::Texts { known, codes } => {
-                let texts = (0..known.len()).map(|code| known.text(code as u32));
-                let dictionary = StringChunked::from_iter_values(PlSmallStr::EMPTY, texts).into_series();
+                let dictionary = known.values("");
                 let place = row.iter().map(|row| codes[*row as usize]).collect();
                 Values::Scalars { dictionary, place: Place::OfRow(Arc::new(place)) }
             }
