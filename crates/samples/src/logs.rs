@@ -193,6 +193,8 @@ impl Read {
         let arrivals = feedback::arrivals(config, &outcomes, &clicks, conversions);
         facts.events = outcomes.events;
         let mut labels = outcomes.labels;
+        // Memory is scarcest while columns are made.
+        drop((outcomes.click_of, outcomes.conversion_of));
         if let (Some(file), Some(ids)) = (audit, impressions.audit.take()) {
             labels.extend(file.read(&ids.0, &ids.1)?);
         }

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::iter::{Copied, StepBy};
+use std::slice;
 use std::sync::Arc;
 
 use gatefold_history::{
@@ -152,9 +154,7 @@ impl Derived<'_> {
             Statistic::Distinct => {
                 let codes = self.codes(config, self.log(config.of))?;
                 let values = aggregate(view, events, &spans, windows::Aggregate::Distinct(&codes));
-                split(&values, spans.len(), |column| {
-                    narrow(column.into_iter().map(|value| value as u32).collect())
-                })
+                split(&values, spans.len(), |column| narrow(column.map(|value| value as u32)))
             }
             Statistic::Sum | Statistic::Mean | Statistic::Min | Statistic::Max => {
                 let values = self.numbers(config, self.log(config.of))?;
@@ -438,31 +438,37 @@ impl Chain {
     }
 }
 
+/// The values of one of several columns that stand side by side.
+type Strided<'a, T> = Copied<StepBy<slice::Iter<'a, T>>>;
+
 /// One series for each of `windows`, whose values stand side by side.
-fn split<T: Copy>(values: &[T], windows: usize, series: impl Fn(Vec<T>) -> Series) -> Vec<Series> {
-    let column = |window: usize| values.iter().skip(window).step_by(windows).copied().collect();
-    (0..windows).map(|window| series(column(window))).collect()
+fn split<'a, T: Copy>(
+    values: &'a [T],
+    windows: usize,
+    series: impl Fn(Strided<'a, T>) -> Series,
+) -> Vec<Series> {
+    let from = |window: usize| values.get(window..).unwrap_or_default();
+    (0..windows).map(|window| series(from(window).iter().step_by(windows).copied())).collect()
 }
 
 /// Counts, in as few bytes as the largest needs.
-fn narrow(counts: Vec<u32>) -> Series {
+fn narrow(counts: impl Iterator<Item = u32> + Clone) -> Series {
     let name = PlSmallStr::EMPTY;
-    match counts.iter().max().copied().unwrap_or(0) {
-        0..=0xff => {
-            UInt8Chunked::from_iter_values(name, counts.iter().map(|count| *count as u8)).into_series()
-        }
+    match counts.clone().max().unwrap_or(0) {
+        0..=0xff => UInt8Chunked::from_iter_values(name, counts.map(|count| count as u8)).into_series(),
         0x100..=0xffff => {
-            UInt16Chunked::from_iter_values(name, counts.iter().map(|count| *count as u16)).into_series()
+            UInt16Chunked::from_iter_values(name, counts.map(|count| count as u16)).into_series()
         }
-        _ => UInt32Chunked::from_vec(name, counts).into_series(),
+        _ => UInt32Chunked::from_iter_values(name, counts).into_series(),
     }
 }
 
 /// Numbers; `NaN` is null.
-fn numbers(values: Vec<f64>) -> Series {
-    if values.iter().any(|value| value.is_nan()) {
-        let present = values.into_iter().map(|value| (!value.is_nan()).then_some(value));
-        return Float64Chunked::from_iter_options(PlSmallStr::EMPTY, present).into_series();
+fn numbers(values: Strided<'_, f64>) -> Series {
+    let name = PlSmallStr::EMPTY;
+    if values.clone().any(f64::is_nan) {
+        let present = values.map(|value| (!value.is_nan()).then_some(value));
+        return Float64Chunked::from_iter_options(name, present).into_series();
     }
-    Float64Chunked::from_vec(PlSmallStr::EMPTY, values).into_series()
+    Float64Chunked::from_iter_values(name, values).into_series()
 }
