@@ -7,6 +7,7 @@ use polars::prelude::*;
 use super::{
     impressions::{IMPRESSION_ID, ImpressionLog},
     keys::{Ids, KeyError},
+    open::{key_error, matching_key},
     scan::for_each_batch,
     source::Source,
 };
@@ -27,7 +28,7 @@ impl AuditFile {
         config: &EventLogs,
         impressions: &ImpressionLog,
     ) -> Result<Self, SamplesError> {
-        let key = super::matching_key(&mut source, IMPRESSION_ID, KEY, (impressions, IMPRESSION_ID))?;
+        let key = matching_key(&mut source, IMPRESSION_ID, KEY, (impressions, IMPRESSION_ID))?;
         for column in &config.audit_columns {
             match source.schema.get(column) {
                 Some(found) if found.is_primitive_numeric() || *found == DataType::Boolean => {}
@@ -71,7 +72,7 @@ impl AuditFile {
                     found.iter().filter(|code| **code != NONE).for_each(|code| seen[*code as usize] = true);
                     Ok(())
                 };
-                run().map_err(|error| super::key_error(&log.name, error))
+                run().map_err(|error| key_error(&log.name, error))
             },
         )?;
         let mut labels = Vec::new();

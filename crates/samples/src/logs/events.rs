@@ -8,6 +8,7 @@ use super::{
     bad::{BadRows, Dropped},
     impressions::{ImpressionLog, Impressions, Keys},
     keys::KeyError,
+    open::{key_error, matching_key},
     source::Source,
     times::TimeColumn,
 };
@@ -63,7 +64,7 @@ impl EventLog {
         let mut keys = Vec::new();
         let mut key = |name: &str, alias: &str, other: &str, required: bool| {
             keys.push(name.to_owned());
-            let key = super::matching_key(&mut source, name, alias, (impressions, other))?;
+            let key = matching_key(&mut source, name, alias, (impressions, other))?;
             if required {
                 source.require(name);
             }
@@ -88,8 +89,8 @@ impl EventLog {
         impressions: &ImpressionLog,
     ) -> Result<Self, SamplesError> {
         let shown = impressions.config();
-        let user = super::matching_key(&mut source, &config.user, USER, (impressions, &shown.user))?;
-        let item = super::matching_key(&mut source, &config.item, ITEM, (impressions, &shown.item))?;
+        let user = matching_key(&mut source, &config.user, USER, (impressions, &shown.user))?;
+        let item = matching_key(&mut source, &config.item, ITEM, (impressions, &shown.item))?;
         source.require(&config.user);
         source.require(&config.item);
         let time = TimeColumn::new(&mut source, &config.time, config.time_unit)?;
@@ -146,7 +147,7 @@ impl EventLog {
                 }
                 Ok(())
             };
-            run().map_err(|error| super::key_error(&log.name, error))
+            run().map_err(|error| key_error(&log.name, error))
         })?);
         // The impressions know whose request it is; the log's own word is for requests that they do not have.
         raw.user.resize(raw.item.len(), NONE);

@@ -12,10 +12,10 @@ use gatefold_schema::{
 use polars::prelude::DataType;
 
 use super::{
-    Logs,
     derived::{self, Made},
     events::EventLog,
     impressions::{Impressions, Keys},
+    open::Logs,
     profiles::Table,
 };
 use crate::{

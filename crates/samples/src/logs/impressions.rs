@@ -9,9 +9,9 @@ use gatefold_schema::Log;
 use polars::prelude::*;
 
 use super::{
-    Key,
     bad::{BadRows, Dropped},
     keys::{Ids, KeyError},
+    open::{Key, key_error},
     source::Source,
     times::TimeColumn,
 };
@@ -227,7 +227,7 @@ impl ImpressionLog {
             for builder in &mut builders {
                 columns.push(Box::new(|| builder.add(batch.column(builder.name())?)));
             }
-            all_of(columns).map_err(|error| super::key_error(&log.name, error))
+            all_of(columns).map_err(|error| key_error(&log.name, error))
         })?;
         dropped.extend(bad);
         let (mut impressions, order) = raw.in_order(&keys, &log.name)?;

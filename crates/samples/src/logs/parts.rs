@@ -14,7 +14,7 @@ use polars::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use self::{scatter::scatter, shared::Shared};
-use super::{BadRows, Logs, Read, Whole, bad::Dropped, features, names, no_impressions};
+use super::{BadRows, bad::Dropped, features, names, no_impressions, open::Logs, read::Read, whole::Whole};
 use crate::{
     Progress, SamplesError, Silent,
     files::{Form, ParquetFile},

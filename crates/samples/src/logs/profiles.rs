@@ -11,6 +11,7 @@ use super::{
     bad::{BadRows, Dropped},
     impressions::ImpressionLog,
     keys::{Ids, KeyError},
+    open::{key_error, matching_key},
     source::Source,
     times::TimeColumn,
 };
@@ -56,7 +57,7 @@ impl ProfileFile {
             _ => ("user_id", &shown.user),
         };
         let key_name = config.key.clone().unwrap_or_else(|| default.to_owned());
-        let key = super::matching_key(&mut source, &key_name, KEY, (impressions, other))?;
+        let key = matching_key(&mut source, &key_name, KEY, (impressions, other))?;
         source.require(&key_name);
         let has_time = source.schema.contains(&config.time);
         let mut column = |name: &str| TimeColumn::new(&mut source, name, config.time_unit);
@@ -138,7 +139,7 @@ impl ProfileFile {
                 }
                 Ok(())
             };
-            run().map_err(|error| super::key_error(&log.name, error))
+            run().map_err(|error| key_error(&log.name, error))
         })?);
         if self.created.is_some() {
             table.created = Some(created);

@@ -11,6 +11,7 @@ use polars::prelude::*;
 use super::{
     impressions::{ImpressionLog, Impressions, Keys},
     keys::KeyError,
+    open::{key_error, key_type},
     scan::for_each_batch,
     source::Source,
 };
@@ -59,7 +60,7 @@ impl ServedLog {
                 let what = "the key that it is matched with the impressions by";
                 return Err(missing_column(&source.name, &source.schema, name, what));
             }
-            let wanted = super::key_type(&impressions.source, other, "a key")?.frame_type();
+            let wanted = key_type(&impressions.source, other, "a key")?.frame_type();
             Ok(col(name).cast(wanted).alias(alias))
         };
         let request = key(&config.request, &impressions.config().request, REQUEST)?;
@@ -124,7 +125,7 @@ impl ServedLog {
                     }
                     Ok(())
                 };
-                run().map_err(|error| super::key_error(&log.name, error))
+                run().map_err(|error| key_error(&log.name, error))
             },
         )?;
         let mut frame = frames.unwrap_or_default();

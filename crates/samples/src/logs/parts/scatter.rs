@@ -6,12 +6,12 @@ use polars::prelude::*;
 
 use super::{
     super::{
-        Logs,
         bad::{BadRows, Dropped},
         events,
         features::Plan,
-        impressions, key_error,
+        impressions,
         keys::{KeyError, hashes},
+        open::{Logs, key_error},
         profiles,
         source::Source,
     },

@@ -14,13 +14,14 @@ use polars::prelude::*;
 
 use super::{
     super::{
-        Logs, Read,
         bad::{BadRows, Dropped},
         derived::{self, Derived, Made},
         events::Events,
         impressions::{Impressions, Keys},
         keys::{Ids, KeyError, KeyType, hashes},
         labels::many,
+        open::Logs,
+        read::Read,
     },
     HERE, Spill, part_of,
 };
