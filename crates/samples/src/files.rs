@@ -43,8 +43,11 @@ pub(crate) struct Form {
 impl Form {
     /// For people and programs.
     pub(crate) const OUTPUT: Form = Form { group: ROW_GROUP, compression: ParquetCompression::Zstd(None) };
-    /// For rows that are read again once: many such files are written at a time, and little of each is in memory.
-    pub(crate) const SPILL: Form = Form { group: 1 << 14, compression: ParquetCompression::Uncompressed };
+    /// For rows that are read again once, of which as many as `files` are written at a time: no more than a few hundred
+    /// thousand rows wait in memory for all of them.
+    pub(crate) fn spill(files: usize) -> Form {
+        Form { group: ((1 << 18) / files.max(1)).max(1 << 10), compression: ParquetCompression::Uncompressed }
+    }
 }
 
 /// A Parquet file that is written piece by piece. Its row groups are cut at fixed rows, so that its bytes do not depend

@@ -42,11 +42,10 @@ impl StagedFolder {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let staging = parent.join(format!(".{name}.{}.partial", std::process::id()));
-        if staging.exists() {
-            fs::remove_dir_all(&staging).map_err(SamplesError::io("remove", &staging))?;
-        }
-        fs::create_dir_all(&staging).map_err(SamplesError::io("create", &staging))?;
+        fs::create_dir_all(parent).map_err(SamplesError::io("create", parent))?;
+        // Several processes may make the same output, and the numbers of processes repeat on other machines.
+        let staging = parent.join(format!(".{name}.{:016x}.partial", rand::random::<u64>()));
+        fs::create_dir(&staging).map_err(SamplesError::io("create", &staging))?;
         Ok(Self { target: target.to_owned(), staging, committed: false })
     }
 

@@ -48,12 +48,16 @@ mod whole;
 use std::path::{Path, PathBuf};
 
 use gatefold_schema::{
-    CLICK_LABEL, CONVERSION_LABEL, Correction, EventLogs, Files, LATE_COLUMN, Maturity, Recipe, VIEW_LABEL,
-    WEIGHT_COLUMN,
+    CLICK_LABEL, CONVERSION_LABEL, Correction, EventLogs, Files, LATE_COLUMN, Log, Maturity, Recipe,
+    VIEW_LABEL, WEIGHT_COLUMN,
 };
 use polars::prelude::*;
 
-pub(crate) use {bad::BadRows, keys::KeyError, users::check as check_users};
+pub(crate) use {
+    bad::BadRows,
+    keys::{Ids, KeyError, KeyType},
+    users::check as check_users,
+};
 
 use self::{bad::Dropped, open::Logs, read::Read, source::Source, trace::Trace, whole::Whole};
 use crate::{
@@ -118,15 +122,25 @@ pub(crate) fn label_names(config: &EventLogs) -> Vec<String> {
     names
 }
 
-/// Rows of the impressions that meet the condition.
-pub(crate) fn count_impressions(config: &EventLogs, folder: &Path) -> Result<u64, SamplesError> {
-    let log = &config.impressions;
-    let source = Source::open("impressions", folder, &log.files, log.condition.as_deref())?;
-    let count = || -> PolarsResult<u64> {
-        let counted = source.frame().select([len().cast(DataType::UInt64).alias("rows")]).collect()?;
-        Ok(counted.column("rows")?.u64()?.get(0).unwrap_or(0))
+/// Rows of the logs that are divided by user, of those rows that meet the condition, by the logs' keys in
+/// `[samples.logs]`.
+pub(crate) fn count_rows(
+    config: &EventLogs,
+    folder: &Path,
+) -> Result<Vec<(&'static str, u64)>, SamplesError> {
+    let log = |name, log: &Log| (name, log.files.clone(), log.condition.clone());
+    let mut logs = vec![log("impressions", &config.impressions), log("clicks", &config.clicks)];
+    logs.extend(config.conversions.as_ref().map(|own| log("conversions", own)));
+    logs.extend(config.users.as_ref().map(|own| ("users", own.files.clone(), own.condition.clone())));
+    let rows = |(name, files, condition): (&'static str, Files, Option<String>)| {
+        let source = Source::open(name, folder, &files, condition.as_deref())?;
+        let count = || -> PolarsResult<u64> {
+            let counted = source.frame().select([len().cast(DataType::UInt64).alias("rows")]).collect()?;
+            Ok(counted.column("rows")?.u64()?.get(0).unwrap_or(0))
+        };
+        Ok((name, count().map_err(|error| source.unreadable(error))?))
     };
-    count().map_err(|error| source.unreadable(error))
+    logs.into_iter().map(rows).collect()
 }
 
 /// The files that names stand for, as a build would read them.

@@ -51,6 +51,8 @@ pub const MOST_PARTS: usize = 256;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     format: u32,
+    /// Another one for each plan, by which parts are known to be of it.
+    id: u64,
     recipe: Recipe,
     /// Folder of the logs.
     logs: PathBuf,
@@ -146,24 +148,23 @@ fn divide(
     policy: OnBadRow,
     progress: &mut dyn Progress,
 ) -> Result<Plan, SamplesError> {
-    // Every process finds them, wherever it runs.
-    let logs = fs::canonicalize(logs).map_err(SamplesError::io("read", logs))?;
     let bad_rows = logs::BadRows { policy, quarantine: to.join(QUARANTINE) };
-    let parts = logs::parts::divide((recipe, of_logs(recipe)?), &logs, to, division, &bad_rows, progress)?;
-    Ok(Plan { format: FORMAT, recipe: recipe.clone(), logs, parts })
+    let parts = logs::parts::divide((recipe, of_logs(recipe)?), logs, to, division, &bad_rows, progress)?;
+    // Every process finds them, wherever it runs.
+    let logs = std::path::absolute(logs).map_err(SamplesError::io("find", logs))?;
+    Ok(Plan { format: FORMAT, id: rand::random(), recipe: recipe.clone(), logs, parts })
 }
 
 /// Makes the samples of part `shard` (from 0) of the plan in `folder`, which may have been made before.
 ///
 /// # Errors
 /// No such part, and anything wrong with the logs; the part is as it was then.
-pub fn run(folder: &Path, shard: usize) -> Result<(), SamplesError> {
-    let plan = Plan::read(folder)?;
+pub fn run(plan: &Plan, folder: &Path, shard: usize) -> Result<(), SamplesError> {
     if shard >= plan.parts.count {
         let text = format!("there is no shard {shard}; the plan has {}, counted from 0", plan.parts.count);
         return Err(SamplesError::source(&folder.join(PLAN), text));
     }
-    run_part(&plan, folder, shard)
+    run_part(plan, folder, shard)
 }
 
 fn run_part(plan: &Plan, folder: &Path, part: usize) -> Result<(), SamplesError> {
@@ -173,8 +174,32 @@ fn run_part(plan: &Plan, folder: &Path, part: usize) -> Result<(), SamplesError>
     let staged = StagedFolder::new(&path, PART, true)?;
     let prepared = plan.parts.prepare((&plan.recipe, plan.config()?), &plan.logs, folder, part)?;
     let facts = pieces::write(&plan.recipe, &prepared, &plan.parts.bounds, &staged)?;
-    write_json(&staged, PART, &facts)?;
-    staged.commit()
+    write_json(&staged, PART, &Part { plan: plan.id, facts })?;
+    match staged.commit() {
+        // Another process has made the same part.
+        Err(_) if Part::read(plan, folder, part).is_ok() => Ok(()),
+        result => result,
+    }
+}
+
+/// `part.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Part {
+    /// [`Plan::id`].
+    plan: u64,
+    facts: PartFacts,
+}
+
+impl Part {
+    /// What is known of a part that has been made.
+    fn read(plan: &Plan, folder: &Path, part: usize) -> Result<PartFacts, SamplesError> {
+        let path = part_folder(folder, part).join(PART);
+        let found: Part = read_json(&path)?;
+        if found.plan != plan.id {
+            return Err(SamplesError::source(&path, "is of another plan; run this shard again"));
+        }
+        Ok(found.facts)
+    }
 }
 
 fn part_folder(folder: &Path, part: usize) -> PathBuf {
@@ -245,7 +270,7 @@ fn finish(
     progress: &mut dyn Progress,
 ) -> Result<SampleManifest, SamplesError> {
     let recipe = &plan.recipe;
-    let parts = (0..plan.parts.count).map(|part| read_json(&part_folder(folder, part).join(PART)));
+    let parts = (0..plan.parts.count).map(|part| Part::read(plan, folder, part));
     let parts: Vec<PartFacts> = parts.collect::<Result<_, _>>()?;
     let labels = parts.first().map(|part| part.labels.clone()).unwrap_or_default();
     check_label_names(recipe, &labels)?;
@@ -264,15 +289,16 @@ fn finish(
     outcomes.check(recipe)?;
 
     let stretches = plan.parts.bounds.len() + 1;
+    let folders: Vec<PathBuf> = (0..plan.parts.count).map(|part| part_folder(folder, part)).collect();
+    let from: Vec<(&Path, &PartFacts)> = folders.iter().map(PathBuf::as_path).zip(&parts).collect();
     let fitted = match &options.encoders {
         Some(encoders) => Fitted { set: encoders.clone().reuse(&recipe.features)?, tables: BTreeMap::new() },
         None => {
             progress.start("fitting encoders", Some(plan.parts.count as u64));
             let mut fitting = Fitting::new(recipe)?;
-            for part in 0..plan.parts.count {
-                let from = part_folder(folder, part);
+            for part in &from {
                 for stretch in 0..stretches {
-                    if let Some(samples) = Stretch::of_part(&from, 0, stretch)? {
+                    if let Some(samples) = Stretch::of_part(*part, 0, stretch)? {
                         fitting.add(&samples.prepared(recipe, &labels, 0)?, &mut Silent)?;
                     }
                 }
@@ -284,9 +310,10 @@ fn finish(
     let encoder = Encoder::new(fitted.set)?;
     let rows: u64 = parts.iter().map(|part| part.rows).sum();
     progress.start("writing shards", Some(rows));
-    let from: Vec<PathBuf> = (0..plan.parts.count).map(|part| part_folder(folder, part)).collect();
     let inside = staged.path("parts");
     let mut set = SampleSet::new(recipe, staged, &encoder, &options.raw, &written);
+    // What a split without samples looks like; there are some for training.
+    let mut empty: Option<Stretch> = None;
     for (split, name) in SPLITS.into_iter().enumerate() {
         let mut waiting: Option<Stretch> = None;
         for stretch in 0..stretches {
@@ -299,12 +326,17 @@ fn finish(
             let starts = samples.starts();
             let shards = shards::divide(&starts, 0..samples.requests(), shards::most_rows(recipe));
             let whole = shards.last().map_or(0, |last| last.start);
-            let (now, later) = samples.split_at(whole);
-            write(&mut set, name, split, &now, &labels, (recipe, &encoder, &fitted.tables), progress)?;
-            waiting = Some(later);
+            if whole > 0 {
+                let now = samples.slice(0..whole);
+                write(&mut set, name, split, &now, &labels, (recipe, &encoder, &fitted.tables), progress)?;
+            }
+            waiting = Some(samples.slice(whole..samples.requests()));
         }
-        if let Some(rest) = waiting {
-            write(&mut set, name, split, &rest, &labels, (recipe, &encoder, &fitted.tables), progress)?;
+        if let Some(rest) = &waiting {
+            empty.get_or_insert_with(|| rest.slice(0..0));
+        }
+        if let Some(rest) = waiting.as_ref().or(empty.as_ref()) {
+            write(&mut set, name, split, rest, &labels, (recipe, &encoder, &fitted.tables), progress)?;
         }
     }
     if inside.is_dir() {
@@ -322,9 +354,6 @@ fn write(
     (recipe, encoder, tables): (&Recipe, &Encoder, &BTreeMap<usize, gatefold_features::fit::TargetTable>),
     progress: &mut dyn Progress,
 ) -> Result<(), SamplesError> {
-    if samples.requests() == 0 {
-        return Ok(());
-    }
     let prepared = samples.prepared(recipe, labels, split)?;
     let encoded = Encoded::new(encoder, tables, recipe, &prepared, &mut Silent)?;
     set.add(name, &prepared, 0..samples.requests(), &encoded, progress)

@@ -225,7 +225,7 @@ impl Events {
                 Ok(lists.finish().into_series())
             }
             Listed::Value { dictionary, place } => {
-                let dictionary = dictionary.cast(&DataType::Int64)?;
+                let dictionary = dictionary.strict_cast(&DataType::Int64)?;
                 let ints: Vec<Option<i64>> = dictionary.i64()?.iter().collect();
                 let mut lists = int_lists(requests.len(), total);
                 for tail in tails {

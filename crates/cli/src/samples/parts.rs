@@ -108,7 +108,7 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> Result<()> {
         bail!("--shard {index}/{of}: the plan has {} shards, not {of}", plan.shards());
     }
     console.steps().start("joining the part", None);
-    parts::run(&args.plan, index).with_context(|| format!("cannot make shard {index}/{of}"))
+    parts::run(&plan, &args.plan, index).with_context(|| format!("cannot make shard {index}/{of}"))
 }
 
 /// Make the sample set of a plan of which every part has been made.

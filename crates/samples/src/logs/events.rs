@@ -174,13 +174,17 @@ fn stacked(mut all: DataFrame, frames: Vec<DataFrame>) -> PolarsResult<Vec<Colum
 }
 
 impl Events {
-    /// Of the events of one request and item the first: a second click on the same impression is no other event.
+    /// Of the events of one request, user and item the first: a second click on the same impression is no other event.
     /// Events of logs without requests are left as they are.
     pub(crate) fn first_of_each(self) -> PolarsResult<Self> {
         if self.request.is_empty() {
             return Ok(self);
         }
-        let whose = |row: &u32| (self.request[*row as usize], self.item[*row as usize]);
+        // The user tells those apart whose request is not in the impressions.
+        let whose = |row: &u32| {
+            let row = *row as usize;
+            (self.request[row], self.user[row], self.item[row])
+        };
         let mut rows: Vec<u32> = (0..self.item.len() as u32).collect();
         // Stable: of equals the first of the log is kept.
         rows.sort_by_key(|row| (whose(row), self.time[*row as usize]));

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gatefold_schema::{
-    Aggregate, BY_ITEM, BY_USER, EventKind, EventLogs, Feature, Level, Maturity, OBSERVED, Recipe, Side,
+    Aggregate, BY_ITEM, BY_USER, EventKind, EventLogs, Feature, Level, Maturity, OBSERVED, Recipe,
+    SequenceConfig, Side,
 };
 use polars::prelude::DataType;
 
@@ -89,7 +90,7 @@ pub(super) fn resolve(
     let column = feature.source_column();
     let origin = origin(feature, config, |name| logs.impressions.has(name));
     let source = match origin {
-        Origin::Derived => return Ok((origin, None)),
+        Origin::Derived => return check_length(feature, config).map(|()| (origin, None)),
         Origin::Key | Origin::Impressions => Some(&mut logs.impressions.source),
         Origin::Users => logs.users.as_mut().map(|file| &mut file.source),
         Origin::Items => logs.items.as_mut().map(|file| &mut file.source),
@@ -108,6 +109,20 @@ pub(super) fn resolve(
         source.use_feature(column, feature)?;
     }
     Ok((origin, source.schema.get(column).cloned()))
+}
+
+/// A feature must have room for all that its sequence lists: which of the values would be left out is nobody's wish.
+fn check_length(feature: &Feature, config: &EventLogs) -> Result<(), SamplesError> {
+    let column = feature.source_column();
+    let lists = |one: &&SequenceConfig| one.name == column || one.gaps.as_deref() == Some(column);
+    match (config.sequences.iter().find(lists), feature.max_len) {
+        (Some(sequence), Some(most)) if most < sequence.last => Err(SamplesError::config(format!(
+            "feature '{}': max_len is {most}, but sequence '{}' lists the last {}; make max_len {} at least, or last at \
+             most {most}",
+            feature.name, sequence.name, sequence.last, sequence.last
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Finds the columns of all features and of what is made of events, and checks their types.

@@ -43,6 +43,8 @@ pub(super) struct Found {
     pub(super) format: Format,
     /// Whether they lie in a store that is reached by an address.
     pub(super) is_remote: bool,
+    /// Whether folders such as `day=2026-01-05` are columns: those below the folder of the logs, wherever that lies.
+    pub(super) is_partitioned: bool,
 }
 
 /// Whether a name is an address of a store, such as `s3://bucket/clicks/*.parquet`.
@@ -96,8 +98,13 @@ pub(super) fn find(folder: &Path, files: &Files) -> Result<Found, SamplesError> 
             return Err(SamplesError::source(path, "the file is empty; write it again, or remove it"));
         }
     }
+    let is_partitioned = listed.iter().any(|path| {
+        let path = Path::new(path);
+        let below = path.strip_prefix(folder).unwrap_or(path).parent();
+        below.is_some_and(|below| below.to_string_lossy().contains('='))
+    });
     let paths = listed.iter().map(PlRefPath::new).collect();
-    Ok(Found { name, paths, format, is_remote })
+    Ok(Found { name, paths, format, is_remote, is_partitioned })
 }
 
 /// A name of files in a store, as the reader wants it.

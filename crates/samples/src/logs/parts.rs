@@ -72,8 +72,8 @@ pub(crate) fn divide(
     let shared = Shared::new(config, &plan.derived, division.parts, to);
     progress.start("reading the parts for what users share", Some(division.parts as u64));
     let read = for_each_index(division.parts, progress, |part| -> Result<_, SamplesError> {
-        let own = part_config(config, logs, to, part);
-        let mut opened = Logs::open(recipe, &own, Path::new(HERE))?;
+        let own = part_config(config, logs, part);
+        let mut opened = Logs::open(recipe, &own, to)?;
         opened.rename(&names);
         let mut needed = features::plan(recipe, &own, &mut opened)?;
         (needed.impressions, needed.users) = (Vec::new(), Vec::new());
@@ -101,7 +101,7 @@ pub(crate) fn divide(
     let rows = requests.iter().map(|(_, rows)| u64::from(*rows)).sum();
     drop(requests);
     progress.start("aggregating what users share", Some(shared.buckets() as u64));
-    let own = part_config(config, logs, to, 0);
+    let own = part_config(config, logs, 0);
     shared.aggregate(recipe, &own, progress)?;
     Ok(Parts { count: division.parts, whole, bounds, rows, dropped, names })
 }
@@ -115,8 +115,8 @@ impl Parts {
         folder: &Path,
         part: usize,
     ) -> Result<Prepared, SamplesError> {
-        let own = part_config(config, logs, folder, part);
-        let mut opened = Logs::open(recipe, &own, Path::new(HERE))?;
+        let own = part_config(config, logs, part);
+        let mut opened = Logs::open(recipe, &own, folder)?;
         opened.rename(&self.names);
         let plan = features::plan(recipe, &own, &mut opened)?;
         let made = shared::made(config, &plan.derived, folder, part)?;
@@ -148,12 +148,9 @@ fn part_file(log: &str, part: usize) -> String {
 /// File of the items, which all parts read.
 const ITEMS: &str = "logs/items.parquet";
 
-/// The folder that the names of parts are relative to.
-const HERE: &str = "";
-
-/// The recipe's logs, as the files of a part.
-fn part_config(config: &EventLogs, logs: &Path, folder: &Path, part: usize) -> EventLogs {
-    let file = |name: String| Files::One(folder.join(name).display().to_string());
+/// The recipe's logs, as the files of a part in the folder of parts.
+fn part_config(config: &EventLogs, logs: &Path, part: usize) -> EventLogs {
+    let file = Files::One;
     let mut own = config.clone();
     let log = |log: &mut gatefold_schema::Log, name: &str| {
         (log.files, log.condition) = (file(part_file(name, part)), None);
@@ -189,7 +186,7 @@ impl Spill {
         if let Some(parent) = path(0).parent() {
             std::fs::create_dir_all(parent).map_err(SamplesError::io("create", parent))?;
         }
-        let files = (0..count).map(|file| ParquetFile::create(&path(file), schema, Form::SPILL));
+        let files = (0..count).map(|file| ParquetFile::create(&path(file), schema, Form::spill(count)));
         Ok(Self { files: files.collect::<Result<_, _>>()? })
     }
 

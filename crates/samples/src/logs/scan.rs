@@ -35,7 +35,7 @@ pub(super) fn parse(text: Expr, wanted: &DataType) -> Expr {
 /// The columns of the files, which are the same in all of them.
 pub(super) fn schema(files: &Found) -> Result<SchemaRef, SamplesError> {
     let of = |paths: &[PlRefPath], name: &Path| {
-        let frame = scan(paths, files.format, None);
+        let frame = scan(paths, files, None);
         frame.and_then(|mut frame| frame.collect_schema()).map_err(|source| unreadable(name, files, source))
     };
     if files.is_remote {
@@ -79,17 +79,14 @@ pub(super) fn unreadable(path: &Path, files: &Found, source: PolarsError) -> Sam
     SamplesError::Unreadable { path: path.to_owned(), format: files.format.name(), source }
 }
 
-/// A lazy reader of the files. Folders such as `day=2026-01-05` are columns.
-pub(super) fn scan(paths: &[PlRefPath], format: Format, csv: Option<SchemaRef>) -> PolarsResult<LazyFrame> {
-    let is_remote = paths.iter().any(|path| path.has_scheme());
-    let partitioned =
-        paths.iter().any(|path| path.as_str().split('/').rev().skip(1).any(|part| part.contains('=')));
-    let mut args = UnifiedScanArgs { glob: is_remote, ..UnifiedScanArgs::default() };
-    if !is_remote && !partitioned {
+/// A lazy reader of some of the files of a log.
+pub(super) fn scan(paths: &[PlRefPath], files: &Found, csv: Option<SchemaRef>) -> PolarsResult<LazyFrame> {
+    let mut args = UnifiedScanArgs { glob: files.is_remote, ..UnifiedScanArgs::default() };
+    if !files.is_remote && !files.is_partitioned {
         args.hive_options = HiveOptions::new_disabled();
     }
     let sources = ScanSources::Paths(paths.iter().cloned().collect());
-    let plan = match format {
+    let plan = match files.format {
         Format::Parquet => DslBuilder::scan_parquet(sources, ParquetOptions::default(), args)?,
         Format::Ipc => DslBuilder::scan_ipc(sources, IpcScanOptions::default(), args)?,
         Format::Csv => {

@@ -58,7 +58,7 @@ impl Source {
         let name = files.name.clone();
         let schema = schema(&files)?;
         let unreadable = |source| unreadable(&name, &files, source);
-        let scanned = rows(&files.paths, files.format, &schema).map_err(unreadable)?;
+        let scanned = rows(&files.paths, &files, &schema).map_err(unreadable)?;
         let condition = match condition {
             None => None,
             Some(text) => {
@@ -97,7 +97,7 @@ impl Source {
             return Ok(vec![(self.name.clone(), self.kept(frame))]);
         }
         let of_file = |path: &PlRefPath| {
-            let frame = rows(std::slice::from_ref(path), self.files.format, &self.schema)?;
+            let frame = rows(std::slice::from_ref(path), &self.files, &self.schema)?;
             Ok((PathBuf::from(path.as_str()), self.kept(frame.with_row_index(name, Some(1)))))
         };
         self.files.paths.iter().map(of_file).collect()
@@ -216,7 +216,7 @@ impl Source {
     /// What to say of rows that cannot be read: which file it is.
     pub(super) fn unreadable(&self, source: PolarsError) -> SamplesError {
         let reads = |path: &&PlRefPath| {
-            let frame = scan(std::slice::from_ref(*path), self.files.format, None);
+            let frame = scan(std::slice::from_ref(*path), &self.files, None);
             frame.and_then(|frame| run(frame, |_| true)).is_ok()
         };
         let mut path = self.name.clone();
@@ -235,13 +235,13 @@ fn raw_name(column: &str) -> PlSmallStr {
 
 /// The rows of files with the columns of `schema`. Of CSV there is every column twice: as it is written, and parsed
 /// as it looks.
-fn rows(paths: &[PlRefPath], format: Format, schema: &Schema) -> PolarsResult<LazyFrame> {
-    if format != Format::Csv {
-        return scan(paths, format, None);
+fn rows(paths: &[PlRefPath], files: &Found, schema: &Schema) -> PolarsResult<LazyFrame> {
+    if files.format != Format::Csv {
+        return scan(paths, files, None);
     }
     let texts = schema.iter_names().map(|name| Field::new(name.clone(), DataType::String));
     let raw = schema.iter_names().map(|name| col(name.clone()).alias(raw_name(name)));
     let parsed = schema.iter().map(|(name, found)| parse(col(name.clone()), found).alias(name.clone()));
-    let frame = scan(paths, format, Some(Schema::from_iter(texts).into()))?;
+    let frame = scan(paths, files, Some(Schema::from_iter(texts).into()))?;
     Ok(frame.with_columns(raw.chain(parsed).collect::<Vec<_>>()))
 }

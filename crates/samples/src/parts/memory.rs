@@ -17,7 +17,9 @@ const BASE: u64 = 256 << 20;
 /// the last one left, and two shards while they are encoded and written. With the default size of shards 974 MiB were
 /// measured, of which 256 are [`BASE`].
 const SHARDS: u64 = 12;
-/// Bytes of a row while it is joined, beside those of its features and events.
+/// Bytes of a click, a conversion or a profile.
+const EVENT: u64 = 96;
+/// Bytes of an impression while it is joined, beside those of its features and events.
 const ROW: u64 = 128;
 
 /// How to divide logs so that a build stays below `limit` bytes; `None` where it can be made in memory at once.
@@ -40,16 +42,26 @@ pub(crate) fn division(
             least.div_ceil(1 << 20)
         )));
     }
-    let rows = logs::count_impressions(config, folder)?;
-    let needed = rows * (ROW + row_bytes(recipe));
+    let needed: u64 = logs::count_rows(config, folder)?
+        .into_iter()
+        .map(|(log, rows)| rows * if log == "impressions" { ROW + row_bytes(recipe) } else { EVENT })
+        .sum();
     let most = limit - BASE;
     if needed <= most {
         return Ok(None);
     }
     // As many parts as there are processors are joined at a time.
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-    let parts = (needed * threads).div_ceil(most).clamp(2, MOST_PARTS as u64) as usize;
-    Ok(Some(Division { parts, stretch: stretch(recipe) }))
+    let parts = (needed * threads).div_ceil(most).max(2);
+    if parts > MOST_PARTS as u64 {
+        return Err(SamplesError::config(format!(
+            "--memory: {} MiB are too few for these logs, which need {parts} parts where {MOST_PARTS} can be made; give \
+             {} MiB at least",
+            limit >> 20,
+            ((needed * threads).div_ceil(MOST_PARTS as u64) + BASE).div_ceil(1 << 20)
+        )));
+    }
+    Ok(Some(Division { parts: parts as usize, stretch: stretch(recipe) }))
 }
 
 /// Rows of a stretch of time: a few shards, which are written at a time.

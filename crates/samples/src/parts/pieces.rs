@@ -37,6 +37,17 @@ pub(super) struct PartFacts {
     pub(super) written: [usize; 3],
     /// Rows that are written.
     pub(super) rows: u64,
+    /// What there are files of.
+    pieces: Vec<Piece>,
+}
+
+/// The samples of a part in a stretch of a split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Piece {
+    split: usize,
+    stretch: usize,
+    requests: usize,
+    rows: usize,
 }
 
 /// Writes the samples of a part, in stretches that begin at `bounds`.
@@ -48,7 +59,7 @@ pub(super) fn write(
 ) -> Result<PartFacts, SamplesError> {
     let mut outcomes = Outcomes::default();
     outcomes.add(recipe, prepared);
-    let (mut written, mut rows) = ([0; 3], 0);
+    let (mut written, mut rows, mut pieces) = ([0; 3], 0, Vec::new());
     let times = prepared.times.as_deref().unwrap_or_default();
     for (split, (_, requests)) in prepared.splits.iter().enumerate() {
         // The requests of a split are in the order of time.
@@ -59,6 +70,8 @@ pub(super) fn write(
         for (stretch, end) in ends.into_iter().enumerate() {
             if end > first {
                 write_piece(recipe, prepared, first..end, |what| folder.path(&file(what, split, stretch)))?;
+                let rows = prepared.rows(&(first..end)).len();
+                pieces.push(Piece { split, stretch, requests: end - first, rows });
             }
             first = end;
         }
@@ -79,6 +92,7 @@ pub(super) fn write(
         requests: prepared.requests_of_splits(),
         written,
         rows,
+        pieces,
     })
 }
 
@@ -130,7 +144,7 @@ fn write_piece(
     };
     let frames = frames().map_err(SamplesError::step("writing a part"))?;
     for (what, frame) in ["requests", "rows"].into_iter().zip(frames) {
-        let mut file = ParquetFile::create(&path(what), frame.schema(), Form::SPILL)?;
+        let mut file = ParquetFile::create(&path(what), frame.schema(), Form::spill(1))?;
         file.add(frame)?;
         file.finish()?;
     }
@@ -155,34 +169,40 @@ pub(super) struct Stretch {
 
 impl Stretch {
     /// All samples of a part in one stretch of a split, whether they are written or not; `None` where it has none.
-    pub(super) fn of_part(part: &Path, split: usize, stretch: usize) -> Result<Option<Self>, SamplesError> {
-        let path = |what| part.join(file(what, split, stretch));
-        if !path("requests").is_file() {
-            return Ok(None);
+    pub(super) fn of_part(
+        (folder, facts): (&Path, &PartFacts),
+        split: usize,
+        stretch: usize,
+    ) -> Result<Option<Self>, SamplesError> {
+        let wanted = |piece: &&Piece| piece.split == split && piece.stretch == stretch;
+        let Some(piece) = facts.pieces.iter().find(wanted) else { return Ok(None) };
+        let path = |what| folder.join(file(what, split, stretch));
+        let (requests, rows) = (read_parquet(&path("requests"))?, read_parquet(&path("rows"))?);
+        let sizes = requests.column(ROWS).and_then(|sizes| Ok(sizes.u32()?.iter().flatten().collect()));
+        let sizes: Vec<u32> = sizes.map_err(SamplesError::step("reading a part"))?;
+        let found = (sizes.len(), sizes.iter().map(|size| *size as usize).sum(), rows.height());
+        if found != (piece.requests, piece.rows, piece.rows) {
+            let text = "does not hold what part.json says; run this shard again";
+            return Err(SamplesError::source(&path("rows"), text));
         }
-        Self::new(read_parquet(&path("requests"))?, read_parquet(&path("rows"))?).map(Some)
+        Ok(Some(Self { requests, rows, sizes }))
     }
 
     /// The samples of all parts that are written, in their order.
     pub(super) fn of_all(
-        parts: &[impl AsRef<Path>],
+        parts: &[(&Path, &PartFacts)],
         split: usize,
         stretch: usize,
     ) -> Result<Option<Self>, SamplesError> {
         let mut all: Option<Stretch> = None;
         for part in parts {
-            let Some(own) = Self::of_part(part.as_ref(), split, stretch)? else { continue };
+            let Some(own) = Self::of_part(*part, split, stretch)? else { continue };
             all = Some(match all {
                 Some(before) => before.followed_by(own)?,
                 None => own,
             });
         }
         all.map(|all| all.in_order().map_err(SamplesError::step("merging parts"))).transpose()
-    }
-
-    fn new(requests: DataFrame, rows: DataFrame) -> Result<Self, SamplesError> {
-        let sizes = requests.column(ROWS).and_then(|sizes| Ok(sizes.u32()?.iter().flatten().collect()));
-        Ok(Self { sizes: sizes.map_err(SamplesError::step("reading a part"))?, requests, rows })
     }
 
     /// These samples, and then others.
@@ -245,15 +265,15 @@ impl Stretch {
         std::iter::once(0).chain(ends).collect()
     }
 
-    /// The first requests, and the others.
-    pub(super) fn split_at(self, requests: usize) -> (Self, Self) {
-        let rows = self.sizes[..requests].iter().sum::<u32>() as usize;
-        let part = |requests: Range<usize>, rows: Range<usize>| Self {
+    /// Some of the requests.
+    pub(super) fn slice(&self, requests: Range<usize>) -> Self {
+        let starts = self.starts();
+        let rows = starts[requests.start] as usize..starts[requests.end] as usize;
+        Self {
             requests: self.requests.slice(requests.start as i64, requests.len()),
             rows: self.rows.slice(rows.start as i64, rows.len()),
             sizes: self.sizes[requests].to_vec(),
-        };
-        (part(0..requests, 0..rows), part(requests..self.sizes.len(), rows..self.rows.height()))
+        }
     }
 
     /// The samples as those of the split at place `split`.

@@ -57,9 +57,9 @@ fn in_parts(
     options: &BuildOptions,
 ) -> Result<SampleManifest, SamplesError> {
     let planned = PlanOptions { shards, overwrite: false, on_bad_row: options.on_bad_row };
-    parts::plan(recipe, logs, plan, &planned, &mut Silent)?;
+    let made = parts::plan(recipe, logs, plan, &planned, &mut Silent)?;
     for shard in (0..shards).rev().chain([0]) {
-        parts::run(plan, shard)?;
+        parts::run(&made, plan, shard)?;
     }
     parts::finalize(plan, out, options, &mut Silent)
 }
@@ -137,6 +137,23 @@ fn sampled_and_divided_rows_are_those_of_a_build_in_memory() {
 }
 
 #[test]
+fn empty_splits_and_folders_that_look_like_partitions_make_no_difference() {
+    let home = tempfile::tempdir().unwrap();
+    let logs = home.path().join("hour=3/logs");
+    derived::random(4).write(&logs);
+    let mut recipe = derived::recipe();
+    recipe.samples.split.valid = 0.0;
+    let path = |name: &str| home.path().join("hour=4").join(name);
+    fs::create_dir(home.path().join("hour=4")).unwrap();
+    let options = BuildOptions { raw: vec!["valid".into()], ..BuildOptions::default() };
+    build(&recipe, &logs, &path("samples"), &options, &mut Silent).unwrap();
+    in_parts(&recipe, &logs, &path("plan"), &path("parted"), 2, &options).unwrap();
+    same_files(&path("samples"), &path("parted"));
+    let names: Vec<String> = files(&path("parted")).into_keys().collect();
+    assert!(names.contains(&"raw-valid.parquet".to_owned()), "{names:?}");
+}
+
+#[test]
 fn what_is_missing_or_wrong_is_named() {
     let home = tempfile::tempdir().unwrap();
     let path = |name: &str| home.path().join(name);
@@ -155,16 +172,36 @@ fn what_is_missing_or_wrong_is_named() {
     plan(4).unwrap();
     let error = plan(4).unwrap_err().to_string();
     assert!(error.contains("--overwrite"), "{error}");
-    let error = parts::run(&path("plan"), 4).unwrap_err().to_string();
+    let planned = parts::Plan::read(&path("plan")).unwrap();
+    let run = |shard| parts::run(&planned, &path("plan"), shard);
+    let error = run(4).unwrap_err().to_string();
     assert!(error.contains("there is no shard 4; the plan has 4, counted from 0"), "{error}");
-    parts::run(&path("plan"), 2).unwrap();
+    run(2).unwrap();
     let error = finalize().unwrap_err().to_string();
     assert!(error.contains("these shards have not been made: 0/4, 1/4, 3/4"), "{error}");
     assert!(!path("out").exists());
 
+    // A part that was cut off while it was copied, and one of another plan.
+    (0..4).for_each(|shard| run(shard).unwrap());
+    let shards = files(&path("plan/shards"));
+    let name = shards.keys().find(|name| name.ends_with("-rows.parquet")).unwrap();
+    let piece = path("plan/shards").join(name);
+    fs::rename(&piece, path("away")).unwrap();
+    let error = finalize().unwrap_err().to_string();
+    assert!(error.contains(name), "{error}");
+    fs::rename(path("away"), &piece).unwrap();
+    finalize().unwrap();
+    fs::remove_dir_all(path("out")).unwrap();
+    parts::plan(&recipe, &path("logs"), &path("other"), &options(4), &mut Silent).unwrap();
+    parts::run(&parts::Plan::read(&path("other")).unwrap(), &path("other"), 3).unwrap();
+    fs::remove_dir_all(path("plan/shards/0003")).unwrap();
+    fs::rename(path("other/shards/0003"), path("plan/shards/0003")).unwrap();
+    let error = finalize().unwrap_err().to_string();
+    assert!(error.contains("0003/part.json: is of another plan"), "{error}");
+
     let text = fs::read_to_string(path("plan/plan.json")).unwrap();
     fs::write(path("plan/plan.json"), text.replacen("\"format\": 1", "\"format\": 2", 1)).unwrap();
-    let error = parts::run(&path("plan"), 2).unwrap_err().to_string();
+    let error = finalize().unwrap_err().to_string();
     assert!(error.contains("is of version 2"), "{error}");
 }
 

@@ -23,7 +23,7 @@ use super::{
         open::Logs,
         read::Read,
     },
-    HERE, Spill, part_of,
+    Spill, part_of,
 };
 use crate::{
     Progress, SamplesError,
@@ -262,7 +262,7 @@ impl Group<'_> {
         let shown = events(EventKind::Impressions)?;
         let (clicks, conversions) = (events(EventKind::Clicks)?, events(EventKind::Conversions)?);
         let columns: Vec<String> = self.by.iter().filter(|part| *part != BY_ITEM).cloned().collect();
-        let items = match Logs::open(recipe, own, Path::new(HERE))?.items.filter(|_| !columns.is_empty()) {
+        let items = match Logs::open(recipe, own, folder)?.items.filter(|_| !columns.is_empty()) {
             Some(file) => {
                 let bad_rows = BadRows { policy: own.on_bad_row, quarantine: PathBuf::new() };
                 Some(file.read(&keys.items, &columns, &bad_rows, &mut Dropped::new())?)
