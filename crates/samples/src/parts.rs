@@ -54,8 +54,6 @@ pub struct Plan {
     /// Another one for each plan, by which parts are known to be of it.
     id: u64,
     recipe: Recipe,
-    /// Folder of the logs.
-    logs: PathBuf,
     parts: Parts,
 }
 
@@ -66,10 +64,18 @@ impl Plan {
     /// No plan, or one of another version.
     pub fn read(folder: &Path) -> Result<Self, SamplesError> {
         let path = folder.join(PLAN);
+        if !path.is_file() {
+            let text = format!("is no plan: it holds no {PLAN}; make one by gatefold samples plan");
+            return Err(SamplesError::source(folder, text));
+        }
         let plan: Plan = read_json(&path)?;
         if plan.format != FORMAT {
             let text =
                 format!("is of version {}, and this program reads version {FORMAT}; plan again", plan.format);
+            return Err(SamplesError::source(&path, text));
+        }
+        if !(1..=MOST_PARTS).contains(&plan.parts.count) {
+            let text = format!("has {} parts, which must be 1 to {MOST_PARTS}; plan again", plan.parts.count);
             return Err(SamplesError::source(&path, text));
         }
         plan.recipe.samples.check()?;
@@ -150,16 +156,15 @@ fn divide(
 ) -> Result<Plan, SamplesError> {
     let bad_rows = logs::BadRows { policy, quarantine: to.join(QUARANTINE) };
     let parts = logs::parts::divide((recipe, of_logs(recipe)?), logs, to, division, &bad_rows, progress)?;
-    // Every process finds them, wherever it runs.
-    let logs = std::path::absolute(logs).map_err(SamplesError::io("find", logs))?;
-    Ok(Plan { format: FORMAT, id: rand::random(), recipe: recipe.clone(), logs, parts })
+    Ok(Plan { format: FORMAT, id: rand::random(), recipe: recipe.clone(), parts })
 }
 
-/// Makes the samples of part `shard` (from 0) of the plan in `folder`, which may have been made before.
+/// Makes the samples of part `shard` (from 0) of the plan in `folder`, which may have been made before, and returns how
+/// many rows of them will be written.
 ///
 /// # Errors
 /// No such part, and anything wrong with the logs; the part is as it was then.
-pub fn run(plan: &Plan, folder: &Path, shard: usize) -> Result<(), SamplesError> {
+pub fn run(plan: &Plan, folder: &Path, shard: usize) -> Result<u64, SamplesError> {
     if shard >= plan.parts.count {
         let text = format!("there is no shard {shard}; the plan has {}, counted from 0", plan.parts.count);
         return Err(SamplesError::source(&folder.join(PLAN), text));
@@ -167,18 +172,19 @@ pub fn run(plan: &Plan, folder: &Path, shard: usize) -> Result<(), SamplesError>
     run_part(plan, folder, shard)
 }
 
-fn run_part(plan: &Plan, folder: &Path, part: usize) -> Result<(), SamplesError> {
+fn run_part(plan: &Plan, folder: &Path, part: usize) -> Result<u64, SamplesError> {
     let path = part_folder(folder, part);
     let parent = path.parent().unwrap_or(folder);
     fs::create_dir_all(parent).map_err(SamplesError::io("create", parent))?;
     let staged = StagedFolder::new(&path, PART, true)?;
-    let prepared = plan.parts.prepare((&plan.recipe, plan.config()?), &plan.logs, folder, part)?;
+    let prepared = plan.parts.prepare((&plan.recipe, plan.config()?), folder, part)?;
     let facts = pieces::write(&plan.recipe, &prepared, &plan.parts.bounds, &staged)?;
-    write_json(&staged, PART, &Part { plan: plan.id, facts })?;
+    let rows = facts.rows;
+    write_json(&staged, PART, &Part { plan: plan.id, shard: part, facts })?;
     match staged.commit() {
         // Another process has made the same part.
-        Err(_) if Part::read(plan, folder, part).is_ok() => Ok(()),
-        result => result,
+        Err(_) if Part::read(plan, folder, part).is_ok() => Ok(rows),
+        result => result.map(|()| rows),
     }
 }
 
@@ -187,6 +193,7 @@ fn run_part(plan: &Plan, folder: &Path, part: usize) -> Result<(), SamplesError>
 struct Part {
     /// [`Plan::id`].
     plan: u64,
+    shard: usize,
     facts: PartFacts,
 }
 
@@ -195,8 +202,9 @@ impl Part {
     fn read(plan: &Plan, folder: &Path, part: usize) -> Result<PartFacts, SamplesError> {
         let path = part_folder(folder, part).join(PART);
         let found: Part = read_json(&path)?;
-        if found.plan != plan.id {
-            return Err(SamplesError::source(&path, "is of another plan; run this shard again"));
+        if (found.plan, found.shard) != (plan.id, part) {
+            let text = format!("is of another plan or shard; run shard {part}/{} again", plan.parts.count);
+            return Err(SamplesError::source(&path, text));
         }
         Ok(found.facts)
     }
@@ -249,7 +257,7 @@ pub(crate) fn build(
     let plan = divide(recipe, logs, &folder, division, policy, progress)?;
     progress.start("joining the parts", Some(plan.parts.count as u64));
     let parts = for_each_index(plan.parts.count, progress, |part| run_part(&plan, &folder, part));
-    parts.into_iter().collect::<Result<(), _>>()?;
+    parts.into_iter().try_for_each(|made| made.map(drop))?;
     for made in ["logs", "shared"].map(|name| folder.join(name)).iter().filter(|made| made.is_dir()) {
         fs::remove_dir_all(made).map_err(SamplesError::io("remove", made))?;
     }

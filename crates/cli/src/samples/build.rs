@@ -51,7 +51,7 @@ pub(crate) struct Args {
     on_bad_row: Option<OnBadRow>,
     /// Stay below so much memory, such as 2GiB: logs that need more are divided by their users, kept in parts beside
     /// the output, and read part by part. The samples are the same.
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<ByteSize>,
     /// Replace samples that an earlier run wrote there.
     #[arg(long)]
@@ -94,6 +94,10 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
     let manifest = build(&recipe, &args.logs, &out, &options, &mut console.steps())
         .with_context(|| format!("cannot build samples into {}", out.display()))?;
     summary(&out, &manifest, started, args.json, console)
+}
+
+fn size(written: &str) -> Result<ByteSize, String> {
+    written.parse().map_err(|_| "is no size; write one such as 2GiB".to_owned())
 }
 
 /// Says what a sample set holds that was just made.

@@ -82,7 +82,8 @@ impl FromStr for Shard {
             written.split_once('/').and_then(|(index, of)| Some((index.parse().ok()?, of.parse().ok()?)));
         match numbers {
             Some((index, of)) if index < of => Ok(Self { index, of }),
-            _ => Err("is no shard; write its number from 0 and the number of shards, such as 0/4".to_owned()),
+            _ => Err("is no shard; write its number from 0 and the number of shards: of four, 0/4 to 3/4"
+                .to_owned()),
         }
     }
 }
@@ -99,16 +100,27 @@ pub(crate) struct RunArgs {
     /// The part: its number from 0, and the number of parts of the plan.
     #[arg(long, value_name = "I/N")]
     shard: Shard,
+    /// Print one JSON object instead of a line.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn run(args: &RunArgs, console: &Console) -> Result<()> {
-    let plan = Plan::read(&args.plan).context("cannot read the plan")?;
+    let started = Instant::now();
+    let plan = Plan::read(&args.plan)?;
     let Shard { index, of } = args.shard;
     if plan.shards() != of {
         bail!("--shard {index}/{of}: the plan has {} shards, not {of}", plan.shards());
     }
     console.steps().start("joining the part", None);
-    parts::run(&plan, &args.plan, index).with_context(|| format!("cannot make shard {index}/{of}"))
+    let rows =
+        parts::run(&plan, &args.plan, index).with_context(|| format!("cannot make shard {index}/{of}"))?;
+    let seconds = started.elapsed().as_secs_f64();
+    if args.json {
+        return console
+            .print_json(&json!({ "shard": index, "shards": of, "rows": rows, "seconds": seconds }));
+    }
+    console.print(&format!("shard {index}/{of}: {rows} rows, {seconds:.1} s"))
 }
 
 /// Make the sample set of a plan of which every part has been made.
@@ -143,7 +155,7 @@ pub(crate) fn finalize(args: FinalizeArgs, console: &Console) -> Result<()> {
     let options =
         BuildOptions { raw: args.raw, overwrite: args.overwrite, encoders, ..BuildOptions::default() };
     let manifest = parts::finalize(&args.plan, &args.out, &options, &mut console.steps())
-        .with_context(|| format!("cannot make samples of {}", args.plan.display()))?;
+        .with_context(|| format!("cannot make {} of the plan {}", args.out.display(), args.plan.display()))?;
     summary(&args.out, &manifest, started, args.json, console)
 }
 
@@ -155,7 +167,7 @@ mod tests {
     fn shards_are_counted_from_0() {
         assert_eq!("3/16".parse(), Ok(Shard { index: 3, of: 16 }));
         for wrong in ["16/16", "3", "a/4", "-1/4", "0/0", ""] {
-            assert!(wrong.parse::<Shard>().unwrap_err().contains("such as 0/4"), "{wrong}");
+            assert!(wrong.parse::<Shard>().unwrap_err().contains("0/4 to 3/4"), "{wrong}");
         }
     }
 }

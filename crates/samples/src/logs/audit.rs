@@ -17,7 +17,7 @@ const KEY: &str = "#impression";
 
 /// An audit file, opened.
 pub(crate) struct AuditFile {
-    source: Source,
+    pub(super) source: Source,
     key: Expr,
     columns: Vec<String>,
 }
@@ -44,6 +44,11 @@ impl AuditFile {
             }
         }
         Ok(Self { key, columns: config.audit_columns.clone(), source })
+    }
+
+    /// The columns of the files that [`AuditFile::read`] reads.
+    pub(crate) fn columns(&self) -> Vec<String> {
+        [IMPRESSION_ID.to_owned()].into_iter().chain(self.columns.iter().cloned()).collect()
     }
 
     /// Reads the columns for rows whose impressions have these `codes` in `ids`. Of several rows for one

@@ -48,7 +48,7 @@ pub(super) struct Found {
 }
 
 /// Whether a name is an address of a store, such as `s3://bucket/clicks/*.parquet`.
-pub(super) fn is_address(name: &str) -> bool {
+fn is_address(name: &str) -> bool {
     name.contains("://")
 }
 

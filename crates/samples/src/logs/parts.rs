@@ -14,7 +14,7 @@ use polars::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use self::{scatter::scatter, shared::Shared};
-use super::{BadRows, bad::Dropped, features, names, no_impressions, open::Logs, read::Read, whole::Whole};
+use super::{BadRows, bad::Dropped, features, no_impressions, open::Logs, read::Read, whole::Whole};
 use crate::{
     Progress, SamplesError, Silent,
     files::{Form, ParquetFile},
@@ -72,7 +72,7 @@ pub(crate) fn divide(
     let shared = Shared::new(config, &plan.derived, division.parts, to);
     progress.start("reading the parts for what users share", Some(division.parts as u64));
     let read = for_each_index(division.parts, progress, |part| -> Result<_, SamplesError> {
-        let own = part_config(config, logs, part);
+        let own = part_config(config, part);
         let mut opened = Logs::open(recipe, &own, to)?;
         opened.rename(&names);
         let mut needed = features::plan(recipe, &own, &mut opened)?;
@@ -101,21 +101,20 @@ pub(crate) fn divide(
     let rows = requests.iter().map(|(_, rows)| u64::from(*rows)).sum();
     drop(requests);
     progress.start("aggregating what users share", Some(shared.buckets() as u64));
-    let own = part_config(config, logs, 0);
+    let own = part_config(config, 0);
     shared.aggregate(recipe, &own, progress)?;
     Ok(Parts { count: division.parts, whole, bounds, rows, dropped, names })
 }
 
 impl Parts {
-    /// The labelled samples of one part of the logs in `folder`. `logs` is the folder of the logs as they were.
+    /// The labelled samples of one part of the logs in `folder`.
     pub(crate) fn prepare(
         &self,
         (recipe, config): (&Recipe, &EventLogs),
-        logs: &Path,
         folder: &Path,
         part: usize,
     ) -> Result<Prepared, SamplesError> {
-        let own = part_config(config, logs, part);
+        let own = part_config(config, part);
         let mut opened = Logs::open(recipe, &own, folder)?;
         opened.rename(&self.names);
         let plan = features::plan(recipe, &own, &mut opened)?;
@@ -145,11 +144,12 @@ fn part_file(log: &str, part: usize) -> String {
     format!("logs/{log}-{part:04}.parquet")
 }
 
-/// File of the items, which all parts read.
+/// Files of the items and of the audit columns, which all parts read.
 const ITEMS: &str = "logs/items.parquet";
+const AUDIT: &str = "logs/audit.parquet";
 
 /// The recipe's logs, as the files of a part in the folder of parts.
-fn part_config(config: &EventLogs, logs: &Path, part: usize) -> EventLogs {
+fn part_config(config: &EventLogs, part: usize) -> EventLogs {
     let file = Files::One;
     let mut own = config.clone();
     let log = |log: &mut gatefold_schema::Log, name: &str| {
@@ -166,12 +166,7 @@ fn part_config(config: &EventLogs, logs: &Path, part: usize) -> EventLogs {
     if let Some(items) = &mut own.items {
         (items.files, items.condition) = (file(ITEMS.to_owned()), None);
     }
-    if let Some(audit) = &mut own.audit {
-        let shown = |name: &String| {
-            if names::is_address(name) { name.clone() } else { logs.join(name).display().to_string() }
-        };
-        *audit = Files::Many(audit.names().iter().map(shown).collect());
-    }
+    own.audit = own.audit.map(|_| file(AUDIT.to_owned()));
     own
 }
 

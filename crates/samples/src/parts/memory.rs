@@ -32,23 +32,24 @@ pub(crate) fn division(
     folder: &Path,
     limit: u64,
 ) -> Result<Option<Division>, SamplesError> {
-    let shard = most_rows(recipe) as u64 * row_bytes(recipe);
-    let least = BASE + SHARDS * shard;
-    if limit < least {
-        return Err(SamplesError::config(format!(
-            "--memory: {} MiB are too few to write shards of {} rows; give {} MiB at least, or fewer [samples] rows_per_shard",
-            limit >> 20,
-            most_rows(recipe),
-            least.div_ceil(1 << 20)
-        )));
-    }
     let needed: u64 = logs::count_rows(config, folder)?
         .into_iter()
         .map(|(log, rows)| rows * if log == "impressions" { ROW + row_bytes(recipe) } else { EVENT })
         .sum();
-    let most = limit - BASE;
+    let most = limit.saturating_sub(BASE);
     if needed <= most {
         return Ok(None);
+    }
+    let shard = most_rows(recipe) as u64 * row_bytes(recipe);
+    let least = BASE + SHARDS * shard;
+    if limit < least {
+        return Err(SamplesError::config(format!(
+            "--memory: {limit} bytes are too few for these logs in shards of {} rows; give {} MiB at least (fewer \
+             [samples] rows_per_shard need less, down to {} MiB)",
+            most_rows(recipe),
+            least.div_ceil(1 << 20),
+            BASE >> 20
+        )));
     }
     // As many parts as there are processors are joined at a time.
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;

@@ -167,7 +167,7 @@ fn what_is_missing_or_wrong_is_named() {
         assert!(error.contains(&format!("--shards {shards}: must be from 1 to 256")), "{error}");
     }
     let error = finalize().unwrap_err().to_string();
-    assert!(error.contains("plan.json"), "{error}");
+    assert!(error.contains("is no plan: it holds no plan.json"), "{error}");
 
     plan(4).unwrap();
     let error = plan(4).unwrap_err().to_string();
@@ -182,7 +182,7 @@ fn what_is_missing_or_wrong_is_named() {
     assert!(!path("out").exists());
 
     // A part that was cut off while it was copied, and one of another plan.
-    (0..4).for_each(|shard| run(shard).unwrap());
+    let rows: u64 = (0..4).map(|shard| run(shard).unwrap()).sum();
     let shards = files(&path("plan/shards"));
     let name = shards.keys().find(|name| name.ends_with("-rows.parquet")).unwrap();
     let piece = path("plan/shards").join(name);
@@ -190,14 +190,15 @@ fn what_is_missing_or_wrong_is_named() {
     let error = finalize().unwrap_err().to_string();
     assert!(error.contains(name), "{error}");
     fs::rename(path("away"), &piece).unwrap();
-    finalize().unwrap();
+    let manifest = finalize().unwrap();
+    assert_eq!(manifest.splits.values().map(|split| split.rows).sum::<u64>(), rows);
     fs::remove_dir_all(path("out")).unwrap();
     parts::plan(&recipe, &path("logs"), &path("other"), &options(4), &mut Silent).unwrap();
     parts::run(&parts::Plan::read(&path("other")).unwrap(), &path("other"), 3).unwrap();
     fs::remove_dir_all(path("plan/shards/0003")).unwrap();
     fs::rename(path("other/shards/0003"), path("plan/shards/0003")).unwrap();
     let error = finalize().unwrap_err().to_string();
-    assert!(error.contains("0003/part.json: is of another plan"), "{error}");
+    assert!(error.contains("0003/part.json: is of another plan or shard; run shard 3/4 again"), "{error}");
 
     let text = fs::read_to_string(path("plan/plan.json")).unwrap();
     fs::write(path("plan/plan.json"), text.replacen("\"format\": 1", "\"format\": 2", 1)).unwrap();
@@ -213,6 +214,6 @@ fn a_limit_that_no_build_can_keep_is_refused() {
     let (logs, out) = (home.path().join("logs"), home.path().join("out"));
     let error = gatefold_samples::build(&derived::recipe(), &logs, &out, &options, &mut Silent);
     let error = error.unwrap_err().to_string();
-    assert!(error.contains("--memory: 1 MiB are too few"), "{error}");
+    assert!(error.contains("--memory: 1048576 bytes are too few"), "{error}");
     assert!(!out.exists());
 }

@@ -15,7 +15,7 @@ use super::{
         profiles,
         source::Source,
     },
-    ITEMS, Spill, part_file, part_of,
+    AUDIT, ITEMS, Spill, part_file, part_of,
 };
 use crate::{Progress, SamplesError};
 
@@ -34,7 +34,7 @@ pub(super) fn scatter(
     let mut dropped = Dropped::new();
     let own = |hashes: Vec<u32>| hashes.into_iter().map(|hash| part_of(hash, count)).collect::<Vec<u32>>();
 
-    progress.start("dividing the impressions by user", None);
+    progress.start(&format!("dividing the impressions by user into {count} parts"), None);
     let log = &logs.impressions;
     // The part of each request, so that its clicks come to it whatever else they say.
     let (mut requests, mut part_of_request) = (log.keys().requests, Vec::new());
@@ -87,6 +87,11 @@ pub(super) fn scatter(
     if let Some(file) = &logs.items {
         let divided = Divided::new(&file.source, file.columns(&plan.items), Vec::new());
         let path = |_| to.join(ITEMS);
+        dropped.extend(divided.write_to(1, path, bad_rows, |batch| Ok(vec![0; batch.height()]))?);
+    }
+    if let Some(file) = &logs.audit {
+        let divided = Divided::new(&file.source, file.columns(), Vec::new());
+        let path = |_| to.join(AUDIT);
         dropped.extend(divided.write_to(1, path, bad_rows, |batch| Ok(vec![0; batch.height()]))?);
     }
     Ok(dropped)
