@@ -51,15 +51,16 @@ pub(crate) fn division(
             BASE >> 20
         )));
     }
-    // As many parts as there are processors are joined at a time.
+    // As many parts as there are processors are joined at a time, each with readers of its own.
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-    let parts = (needed * threads).div_ceil(most).max(2);
+    let at_once = needed * threads * 3 / 2;
+    let parts = at_once.div_ceil(most).max(2);
     if parts > MOST_PARTS as u64 {
         return Err(SamplesError::config(format!(
             "--memory: {} MiB are too few for these logs, which need {parts} parts where {MOST_PARTS} can be made; give \
              {} MiB at least",
             limit >> 20,
-            ((needed * threads).div_ceil(MOST_PARTS as u64) + BASE).div_ceil(1 << 20)
+            (at_once.div_ceil(MOST_PARTS as u64) + BASE).div_ceil(1 << 20)
         )));
     }
     Ok(Some(Division { parts: parts as usize, stretch: stretch(recipe) }))
