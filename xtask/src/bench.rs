@@ -78,7 +78,10 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
         Bench::Serve => ("serve", serve::measure(workspace, &programs, options)?),
         Bench::Cuda => ("cuda", cuda::measure(workspace, &programs, options)?),
         Bench::Train => ("train", train::measure(workspace, &programs, options)?),
-        Bench::Samples => ("samples", samples::measure(workspace, &programs, options)?),
+        Bench::Samples => {
+            let name = if options.memory_mib.is_some() { "samples-memory" } else { "samples" };
+            (name, samples::measure(workspace, &programs, options)?)
+        }
     };
     let text = format!("{}\n{}", outcome.table, outcome.bars.render());
     table::print(&text);
