@@ -139,7 +139,12 @@ impl Derived<'_> {
         let events = self.events(config.of, &config.by, queries)?;
         let events = events.view();
         let columns: Vec<Series> = match config.what {
-            Statistic::Count => split(&counts(view, &[events], &spans), spans.len(), narrow),
+            Statistic::Count => {
+                // One window at a time: the counts of all would be the largest thing in memory.
+                let of_window =
+                    |span: &Option<i64>| narrow(counts(view, &[events], &[*span]).iter().copied());
+                spans.iter().map(of_window).collect()
+            }
             Statistic::Rate => {
                 let shown = self.events(EventKind::Impressions, &config.by, queries)?;
                 let shown = counts(view, &[shown.view()], &spans);
