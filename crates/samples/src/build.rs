@@ -53,9 +53,9 @@ pub fn build(
     let reused = options.encoders.clone().map(|encoders| encoders.reuse(&recipe.features)).transpose()?;
     let folder = StagedFolder::new(out, "manifest.json", options.overwrite)?;
     if let (SampleSource::Logs(config), Some(limit)) = (recipe.samples.source()?, options.memory)
-        && let Some(division) = parts::division(recipe, config, logs, limit)?
+        && let Some(count) = parts::parts_within(recipe, config, logs, limit)?
     {
-        return parts::build(recipe, logs, folder, division, options, progress);
+        return parts::build(recipe, logs, folder, count, options, progress);
     }
     let prepared = match recipe.samples.source()? {
         SampleSource::Logs(config) => {

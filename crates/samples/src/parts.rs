@@ -21,7 +21,7 @@ use gatefold_features::Encoder;
 use gatefold_schema::{EventLogs, OnBadRow, Recipe, SampleManifest, SampleSource};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-pub(crate) use memory::division;
+pub(crate) use memory::parts_within;
 
 use self::pieces::{PartFacts, Stretch};
 use crate::{
@@ -29,10 +29,7 @@ use crate::{
     build::{Outcomes, check_label_names},
     encode::{Encoded, Fitted, Fitting},
     folder::StagedFolder,
-    logs::{
-        self,
-        parts::{Division, Parts},
-    },
+    logs::{self, parts::Parts},
     parallel::for_each_index,
     prepared::{Facts, SPLITS},
     set::{SampleSet, write_json},
@@ -80,11 +77,6 @@ impl Plan {
         }
         plan.recipe.samples.check()?;
         Ok(plan)
-    }
-
-    /// The recipe.
-    pub fn recipe(&self) -> &Recipe {
-        &self.recipe
     }
 
     /// Parts that the logs are divided into.
@@ -138,9 +130,8 @@ pub fn plan(
         return Err(SamplesError::config(text));
     }
     let staged = StagedFolder::new(folder, PLAN, options.overwrite)?;
-    let division = Division { parts: options.shards, stretch: memory::stretch(recipe) };
     let policy = options.on_bad_row.unwrap_or(config.on_bad_row);
-    let plan = divide(recipe, logs, &staged.path(""), division, policy, progress)?;
+    let plan = divide(recipe, logs, &staged.path(""), options.shards, policy, progress)?;
     write_json(&staged, PLAN, &plan)?;
     staged.commit()?;
     Ok(plan)
@@ -150,12 +141,12 @@ fn divide(
     recipe: &Recipe,
     logs: &Path,
     to: &Path,
-    division: Division,
+    count: usize,
     policy: OnBadRow,
     progress: &mut dyn Progress,
 ) -> Result<Plan, SamplesError> {
     let bad_rows = logs::BadRows { policy, quarantine: to.join(QUARANTINE) };
-    let parts = logs::parts::divide((recipe, of_logs(recipe)?), logs, to, division, &bad_rows, progress)?;
+    let parts = logs::parts::divide((recipe, of_logs(recipe)?), logs, to, count, &bad_rows, progress)?;
     Ok(Plan { format: FORMAT, id: rand::random(), recipe: recipe.clone(), parts })
 }
 
@@ -242,19 +233,19 @@ pub fn finalize(
     finish(&plan, folder, staged, options, progress)
 }
 
-/// Builds the sample set in `staged` within a memory limit, by way of parts inside that folder.
+/// Builds the sample set in `staged` by way of `count` parts inside that folder.
 pub(crate) fn build(
     recipe: &Recipe,
     logs: &Path,
     staged: StagedFolder,
-    division: Division,
+    count: usize,
     options: &BuildOptions,
     progress: &mut dyn Progress,
 ) -> Result<SampleManifest, SamplesError> {
     let folder = staged.path("parts");
     fs::create_dir_all(&folder).map_err(SamplesError::io("create", &folder))?;
     let policy = options.on_bad_row.unwrap_or(of_logs(recipe)?.on_bad_row);
-    let plan = divide(recipe, logs, &folder, division, policy, progress)?;
+    let plan = divide(recipe, logs, &folder, count, policy, progress)?;
     progress.start("joining the parts", Some(plan.parts.count as u64));
     let parts = for_each_index(plan.parts.count, progress, |part| run_part(&plan, &folder, part));
     parts.into_iter().try_for_each(|made| made.map(drop))?;

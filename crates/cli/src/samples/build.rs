@@ -51,7 +51,7 @@ pub(crate) struct Args {
     on_bad_row: Option<OnBadRow>,
     /// Stay below so much memory, such as 2GiB: logs that need more are divided by their users, kept in parts beside
     /// the output, and read part by part. The samples are the same.
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with_all = ["dry_run", "explain"])]
     memory: Option<ByteSize>,
     /// Replace samples that an earlier run wrote there.
     #[arg(long)]

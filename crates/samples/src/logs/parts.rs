@@ -20,6 +20,7 @@ use crate::{
     files::{Form, ParquetFile},
     parallel::for_each_index,
     prepared::Prepared,
+    shards::most_rows,
 };
 
 /// Logs that are divided into parts, in a folder.
@@ -39,21 +40,12 @@ pub(crate) struct Parts {
     names: Vec<(String, PathBuf)>,
 }
 
-/// Into how many parts logs are divided.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Division {
-    /// Parts by user.
-    pub(crate) parts: usize,
-    /// Rows of a stretch of time.
-    pub(crate) stretch: u64,
-}
-
-/// Divides the logs of `recipe` below `logs` into parts in the folder `to`.
+/// Divides the logs of `recipe` below `logs` into `count` parts in the folder `to`.
 pub(crate) fn divide(
     (recipe, config): (&Recipe, &EventLogs),
     logs: &Path,
     to: &Path,
-    division: Division,
+    count: usize,
     bad_rows: &BadRows,
     progress: &mut dyn Progress,
 ) -> Result<Parts, SamplesError> {
@@ -66,12 +58,12 @@ pub(crate) fn divide(
     let mut opened = Logs::open(recipe, config, logs)?;
     let plan = features::plan(recipe, config, &mut opened)?;
     let names = opened.names();
-    let dropped = scatter(opened, &plan, to, division.parts, bad_rows, progress)?;
+    let dropped = scatter(opened, &plan, to, count, bad_rows, progress)?;
 
     // Of all parts: the times, and the events of keys that users share.
-    let shared = Shared::new(config, &plan.derived, division.parts, to);
-    progress.start("reading the parts for what users share", Some(division.parts as u64));
-    let read = for_each_index(division.parts, progress, |part| -> Result<_, SamplesError> {
+    let shared = Shared::new(config, &plan.derived, count, to);
+    progress.start("reading the parts for what users share", Some(count as u64));
+    let read = for_each_index(count, progress, |part| -> Result<_, SamplesError> {
         let own = part_config(config, part);
         let mut opened = Logs::open(recipe, &own, to)?;
         opened.rename(&names);
@@ -97,13 +89,14 @@ pub(crate) fn divide(
     requests.sort_unstable();
     let whole = Whole::new(recipe, config, &requests, span)?;
     whole.check_windows(config, &plan)?;
-    let bounds = bounds(&requests, division.stretch);
+    // A few shards, which are written at a time.
+    let bounds = bounds(&requests, 2 * most_rows(recipe) as u64);
     let rows = requests.iter().map(|(_, rows)| u64::from(*rows)).sum();
     drop(requests);
     progress.start("aggregating what users share", Some(shared.buckets() as u64));
     let own = part_config(config, 0);
     shared.aggregate(recipe, &own, progress)?;
-    Ok(Parts { count: division.parts, whole, bounds, rows, dropped, names })
+    Ok(Parts { count, whole, bounds, rows, dropped, names })
 }
 
 impl Parts {

@@ -7,7 +7,6 @@ use gatefold_schema::{EventLogs, Recipe};
 use super::MOST_PARTS;
 use crate::{
     SamplesError, logs,
-    logs::parts::Division,
     shards::{most_rows, row_bytes},
 };
 
@@ -22,16 +21,17 @@ const EVENT: u64 = 96;
 /// Bytes of an impression while it is joined, beside those of its features and events.
 const ROW: u64 = 128;
 
-/// How to divide logs so that a build stays below `limit` bytes; `None` where it can be made in memory at once.
+/// Into how many parts logs are divided so that a build stays below `limit` bytes; `None` where it can be made in memory
+/// at once.
 ///
 /// # Errors
 /// A limit that is too small for any build.
-pub(crate) fn division(
+pub(crate) fn parts_within(
     recipe: &Recipe,
     config: &EventLogs,
     folder: &Path,
     limit: u64,
-) -> Result<Option<Division>, SamplesError> {
+) -> Result<Option<usize>, SamplesError> {
     let needed: u64 = logs::count_rows(config, folder)?
         .into_iter()
         .map(|(log, rows)| rows * if log == "impressions" { ROW + row_bytes(recipe) } else { EVENT })
@@ -63,10 +63,5 @@ pub(crate) fn division(
             (at_once.div_ceil(MOST_PARTS as u64) + BASE).div_ceil(1 << 20)
         )));
     }
-    Ok(Some(Division { parts: parts as usize, stretch: stretch(recipe) }))
-}
-
-/// Rows of a stretch of time: a few shards, which are written at a time.
-pub(super) fn stretch(recipe: &Recipe) -> u64 {
-    2 * most_rows(recipe) as u64
+    Ok(Some(parts as usize))
 }
