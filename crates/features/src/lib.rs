@@ -27,6 +27,7 @@ pub mod fit;
 pub mod json;
 mod lookup;
 pub mod murmur;
+pub mod owned;
 pub mod raw;
 mod tally;
 
@@ -34,5 +35,6 @@ pub use batch::{FeatureBatch, FeatureColumn};
 pub use cross::{Cross, CrossPart, CrossValues};
 pub use encoder::{Encoder, Strictness};
 pub use error::EncodeError;
+pub use owned::OwnedBatch;
 pub use raw::{RawBatch, RawColumn, RawValues};
 pub use tally::Tally;

@@ -19,6 +19,14 @@ pub struct RawBatch<'a> {
 }
 
 impl RawBatch<'_> {
+    /// Bytes of memory that a copy takes, roughly.
+    pub fn bytes(&self) -> usize {
+        let column = |(name, column): &(Cow<'_, str>, RawColumn<'_>)| {
+            name.len() + column.missing.as_ref().map_or(0, |mask| mask.len()) + column.values.bytes()
+        };
+        size_of_val(self.request_of.as_slice()) + self.columns.iter().map(column).sum::<usize>()
+    }
+
     /// Rows of the columns of a level.
     pub(crate) fn rows(&self, level: Level) -> usize {
         match level {
@@ -168,6 +176,18 @@ impl RawValues<'_> {
             RawValues::IntLists { offsets, .. } | RawValues::TextLists { offsets, .. } => {
                 offsets.len().saturating_sub(1)
             }
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let texts =
+            |values: &[&str]| values.iter().map(|text| size_of::<usize>() + text.len()).sum::<usize>();
+        match self {
+            RawValues::Ints(values) => size_of_val(&**values),
+            RawValues::Floats(values) => size_of_val(&**values),
+            RawValues::Texts(values) => texts(values),
+            RawValues::IntLists { values, offsets } => size_of_val(&**values) + size_of_val(&**offsets),
+            RawValues::TextLists { values, offsets } => texts(values) + size_of_val(&**offsets),
         }
     }
 
