@@ -153,7 +153,8 @@ impl BatchScorer {
     }
 }
 
-fn run_one(
+/// One vector of as many values as `batch` has candidates for each of the `outputs`, which are no gates.
+pub(crate) fn run_one(
     backend: &mut dyn Backend,
     batch: &FeatureBatch,
     outputs: &[usize],

@@ -2,6 +2,7 @@
 
 mod admit;
 mod instance;
+mod recorded;
 mod versions;
 
 use std::{
@@ -14,8 +15,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use gatefold_features::OwnedBatch;
+
 pub(crate) use instance::Instance;
 pub use instance::{LoadError, Prepared};
+use recorded::Recorded;
 use versions::Versions;
 pub use versions::{Routes, STABLE};
 
@@ -81,6 +85,8 @@ pub(crate) struct Shared {
 pub(crate) struct Served {
     pub(crate) instance: Arc<Instance>,
     pub(crate) lane: u64,
+    /// The model's last requests, whatever version answered.
+    recorded: Arc<Recorded>,
     since: std::time::SystemTime,
 }
 
@@ -140,13 +146,15 @@ impl Engine {
         &self.shared.settings
     }
 
-    /// Opens one backend a worker for `bundle` and replays the golden rows on each. The model takes
-    /// no traffic yet: this may take long, and disturbs nothing.
+    /// Opens one backend a worker for `bundle`, replays the golden rows on each, and warms it, also by
+    /// the last requests to the model's other versions. The model takes no traffic yet: this may take
+    /// long, and disturbs nothing.
     ///
     /// # Errors
-    /// When a backend cannot be opened, or does not give the golden scores.
+    /// When a backend cannot be opened, does not give the golden scores, or fails on those requests.
     pub fn prepare(&self, bundle: Bundle) -> Result<Prepared, LoadError> {
-        Prepared::new(bundle, self.shared.loader.clone(), &self.shared.settings)
+        let recorded = self.shared.recorded(&bundle.manifest().name);
+        Prepared::new(bundle, self.shared.loader.clone(), &self.shared.settings, &recorded)
     }
 
     /// Lets a prepared model take traffic; if the same version was there, that one drains.
@@ -162,12 +170,14 @@ impl Engine {
         self.shared.lock_lost().remove(&model);
         self.shared.observer.installed(&model, &instance.bundle);
         let lane = self.shared.lock().add(instance.clone(), backends);
-        let served = Arc::new(Served { instance, lane, since: std::time::SystemTime::now() });
+        let since = std::time::SystemTime::now();
         let replaced = {
             let mut models = self.shared.models.write().unwrap_or_else(PoisonError::into_inner);
             let versions = models.entry(model.name.to_string());
-            let versions = versions.or_insert_with(|| Versions { routes, ..Versions::default() });
-            versions.loaded.insert(model.version, served)
+            let requests = self.shared.settings.warm_up_requests;
+            let versions = versions.or_insert_with(|| Versions::new(routes, requests));
+            let recorded = versions.recorded.clone();
+            versions.loaded.insert(model.version, Arc::new(Served { instance, lane, recorded, since }))
         };
         if let Some(replaced) = replaced {
             self.shared.retire(replaced.lane);
@@ -362,6 +372,12 @@ impl Shared {
             Ok(found(versions, served))
         });
         chosen.map_err(|error| self.lost_or(error))
+    }
+
+    /// The last requests to a model; none where none of its versions is loaded.
+    fn recorded(&self, name: &str) -> Vec<Arc<OwnedBatch>> {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        models.get(name).map_or_else(Vec::new, |versions| versions.recorded.requests())
     }
 
     /// That a version was lost, where `error` says that there is none of the name.

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use gatefold_features::{EncodeError, FeatureBatch, FeatureColumn, RawBatch, Strictness};
-use gatefold_schema::{FittedFeature, GoldenRequest, Level};
+use gatefold_features::{EncodeError, FeatureBatch, RawBatch, Strictness};
+use gatefold_schema::GoldenRequest;
 
 use crate::{Backend, BackendError, Bundle};
 
@@ -97,38 +97,12 @@ pub fn check(bundle: &Bundle, backend: &mut dyn Backend) -> Result<GoldenReport,
     Ok(report)
 }
 
-/// Runs all outputs for the first golden request with 1, 2, 4 candidates and so on up to `rows`, its
-/// own repeated, so that no caller is the first to pay for a size of batch: memory is found, and
-/// what a runtime prepares for a size is prepared.
-///
-/// # Errors
-/// When the backend fails.
-pub fn warm(bundle: &Bundle, backend: &mut dyn Backend, rows: usize) -> Result<(), GoldenError> {
-    let mut golden = bundle.golden().requests.iter().enumerate();
-    let Some((request, entry)) = golden.find(|(_, entry)| entry.request.candidates() > 0) else {
-        return Ok(());
-    };
-    let batch = encode(bundle, request, entry)?;
-    let outputs: Vec<usize> = (0..bundle.manifest().outputs.len()).collect();
-    let sizes = std::iter::successors(Some(1), |size| Some(size * 2)).take_while(|size| *size < rows);
-    for size in sizes.chain([rows]) {
-        backend.run(&cycled(bundle, &batch, size), &outputs)?;
-    }
-    Ok(())
-}
-
-/// A batch of one request with its candidates over and over.
-fn cycled(bundle: &Bundle, batch: &FeatureBatch, candidates: usize) -> FeatureBatch {
-    let rows: Vec<u32> = (0..candidates).map(|row| (row % batch.candidates) as u32).collect();
-    let column = |(fitted, column): (&FittedFeature, &FeatureColumn)| match fitted.feature.side.level() {
-        Level::Request => column.clone(),
-        Level::Candidate => column.take(&rows),
-    };
-    let columns = bundle.manifest().features.iter().zip(&batch.columns).map(column).collect();
-    FeatureBatch { requests: 1, candidates, request_of: vec![0; candidates], columns }
-}
-
-fn encode(bundle: &Bundle, request: usize, entry: &GoldenRequest) -> Result<FeatureBatch, GoldenError> {
+/// The values of golden request number `request`, which is `entry`.
+pub(crate) fn encode(
+    bundle: &Bundle,
+    request: usize,
+    entry: &GoldenRequest,
+) -> Result<FeatureBatch, GoldenError> {
     let encoder = bundle.encoder();
     RawBatch::from_json(std::slice::from_ref(&entry.request), encoder.set())
         .and_then(|raw| encoder.encode(&raw, Strictness::Refuse))

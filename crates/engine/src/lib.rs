@@ -36,6 +36,7 @@ pub mod registry;
 mod scheduler;
 pub mod score;
 pub mod settings;
+pub mod warm_up;
 mod worker;
 
 #[cfg(test)]
@@ -53,3 +54,4 @@ pub use score::{
     Features, GateWeights, ModelVersion, ScoreError, ScoreJob, ScoreReply, Timings, VersionChoice,
 };
 pub use settings::{EngineSettings, RegistrySettings, SettingsError, VersionPolicy};
+pub use warm_up::{WarmUp, WarmUpError};

@@ -3,8 +3,8 @@
 //! The folder holds `<name>/<version>/`. Which versions of a model are loaded is said by its
 //! [`VersionPolicy`](crate::VersionPolicy) and by its labels; the highest good version up to the
 //! label `stable` takes the traffic that names none. A version that appears is opened, verified,
-//! replayed and warmed on a thread of its model while the old one goes on serving; then it is
-//! swapped in, and the old one drains. One that is bad is refused, with the reason in its status,
+//! replayed and warmed, also by the last requests to its model, on a thread of its model while the old
+//! one goes on serving; then it is swapped in, and the old one drains. One that is bad is refused, with the reason in its status,
 //! and looked at again only when its manifest changes or somebody asks. Removing the served
 //! version's folder goes back to the highest version that is left; removing the model's folder
 //! unloads the model.

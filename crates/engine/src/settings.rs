@@ -28,6 +28,9 @@ pub struct EngineSettings {
     /// How long a request may wait for others to fill its batch while a worker is free. Zero is
     /// best unless requests are tiny: under load batches fill by themselves.
     pub batch_delay: Duration,
+    /// Of the requests to a model, how many of the last are kept, one a second at most, so that a new
+    /// version is warmed by them. They are held in memory alone, in bounded space; 0 keeps none.
+    pub warm_up_requests: usize,
     /// The graph to run; a bundle without a user-once graph is run by its plain one.
     pub form: GraphForm,
 }
@@ -42,6 +45,7 @@ impl Default for EngineSettings {
             request_rows: 10_000,
             batch_rows: 256,
             batch_delay: Duration::ZERO,
+            warm_up_requests: 16,
             form: GraphForm::UserOnce,
         }
     }

@@ -21,6 +21,8 @@ use crate::{Backend, BackendError, BackendLoader, Bundle, BundleWriter, GraphFor
 /// Prices at which the backend misbehaves.
 pub(crate) const FAILING_PRICE: f32 = 6.66;
 pub(crate) const PANICKING_PRICE: f32 = 9.99;
+/// A price for which [`TestLoader::odd`] says what a version gives as `cvr`.
+pub(crate) const ODD_PRICE: f32 = 7.77;
 
 fn numeric(name: &str, side: Side) -> FittedFeature {
     FittedFeature {
@@ -188,6 +190,8 @@ pub(crate) struct TestLoader {
     released: Condvar,
     /// Added to every score of the versions named, so that golden rows fail.
     pub(crate) wrong_versions: Mutex<Vec<u64>>,
+    /// A version, and what it gives as `cvr` for [`ODD_PRICE`].
+    pub(crate) odd: Mutex<Option<(u64, f32)>>,
     /// While true, no backend can be opened.
     pub(crate) closed: Mutex<bool>,
 }
@@ -227,9 +231,11 @@ impl BackendLoader for SharedLoader {
         *self.0.opened.lock().unwrap() += 1;
         let wrong = self.0.wrong_versions.lock().unwrap().contains(&bundle.manifest().version);
         let manifest = bundle.manifest();
+        let odd = self.0.odd.lock().unwrap().filter(|(version, _)| *version == manifest.version);
         Ok(Box::new(TestBackend {
             model: format!("{}/{}", manifest.name, manifest.version),
             offset: if wrong { 0.01 } else { 0.0 },
+            odd: odd.map(|(_, score)| score),
             watch: self.0.clone(),
         }))
     }
@@ -238,6 +244,8 @@ impl BackendLoader for SharedLoader {
 struct TestBackend {
     model: String,
     offset: f32,
+    /// `cvr` of [`ODD_PRICE`].
+    odd: Option<f32>,
     watch: Arc<TestLoader>,
 }
 
@@ -259,8 +267,11 @@ impl Backend for TestBackend {
             return Err(BackendError::Run("a price that fails".into()));
         }
         assert!(!prices.contains(&PANICKING_PRICE), "a price that panics");
-        let score = |candidate: usize, output: usize| {
-            expected(ages[batch.request_of[candidate] as usize], prices[candidate])[output] + self.offset
+        let score = |candidate: usize, output: usize| match self.odd {
+            Some(odd) if output == 1 && prices[candidate] == ODD_PRICE => odd,
+            _ => {
+                expected(ages[batch.request_of[candidate] as usize], prices[candidate])[output] + self.offset
+            }
         };
         let column = |output: &usize| match *output {
             gate @ 3.. => prices.iter().flat_map(|price| gate_weights(*price)[gate - 3].clone()).collect(),

@@ -67,6 +67,10 @@ settings! {
         /// RESOURCE_EXHAUSTED. The queue is a buffer for bursts: waiting time ≈ queue_rows ÷ throughput,
         /// so keep it below what callers are ready to wait.
         pub queue_rows: usize = 32_768,
+        /// Of the scored requests to each model, how many of the last are kept (one a second at most) to
+        /// warm the model's next version with; that version must have scores for them. They are held in
+        /// memory alone, in at most 8 MiB a model; 0 keeps none.
+        pub warm_up_requests: usize = 16,
         /// TLS on the gRPC port. Without a certificate it speaks plain text.
         pub tls: Tls = Tls::default(),
         /// TOML file of the callers that may call, with the SHA-256 of their tokens and their rights
@@ -272,8 +276,10 @@ impl Settings {
                 self.intra_threads
             ));
         }
-        if self.workers > 1024 {
-            return fail(format!("workers is {}: it must be at most 1024", self.workers));
+        for (name, value) in [("workers", self.workers), ("warm_up_requests", self.warm_up_requests)] {
+            if value > 1024 {
+                return fail(format!("{name} is {value}: it must be at most 1024"));
+            }
         }
         let seconds = [
             ("poll_seconds", self.poll_seconds),
@@ -342,6 +348,7 @@ impl Settings {
             request_rows: self.limits.candidates,
             batch_rows: self.row_budget,
             batch_delay: Duration::from_micros(self.batch_delay_us),
+            warm_up_requests: self.warm_up_requests,
             form: GraphForm::UserOnce,
         }
     }
@@ -427,6 +434,7 @@ mod tests {
         refuse("pin_workers = true\nintra_threads = 4\n", "intra_threads is 4: set it to 1");
         refuse("log = \"xml\"\n", "unknown variant `xml`");
         refuse("row_budget = 0\n", "row_budget is 0: it must be between 1");
+        refuse("warm_up_requests = 1025\n", "warm_up_requests is 1025: it must be at most 1024");
         refuse("poll_seconds = -1.0\n", "poll_seconds is -1");
         refuse(
             "[traces]\nendpoint = \"collector:4317\"\n",

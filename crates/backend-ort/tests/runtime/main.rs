@@ -11,7 +11,7 @@ use std::{
 use gatefold_backend_ort::{Device, OrtLoader, OrtSettings};
 use gatefold_engine::{
     Backend, BatchScorer, Bundle, Engine, EngineSettings, Features, GraphForm, NoObserver, ScoreJob,
-    VersionChoice, golden,
+    VersionChoice, WarmUp, golden,
 };
 use gatefold_features::{FeatureBatch, FeatureColumn, RawBatch, Strictness};
 use gatefold_schema::GateOutput;
@@ -268,6 +268,33 @@ fn the_engine_joins_requests_into_batches_and_each_gets_its_own_scores() {
         }
     });
     assert!(engine.shutdown(Duration::from_secs(60)).complete);
+}
+
+#[test]
+fn a_new_version_is_warmed_by_recorded_requests_and_refused_where_it_fails_on_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(Model::default().publish(folder.path()), 2);
+    let bundle = engine.model("shop", VersionChoice::Current).unwrap().bundle;
+    // The second item is missing: its code, 1, is one that golden rows do not use.
+    let mut request = golden_requests().remove(0).request;
+    request.items.get_mut("item").unwrap()[1] = Default::default();
+    let raw = RawBatch::from_json(std::slice::from_ref(&request), bundle.encoder().set()).unwrap();
+    let job = ScoreJob {
+        model: "shop",
+        version: VersionChoice::Current,
+        features: Features::Raw(&raw),
+        outputs: &[],
+        gates: false,
+        deadline: None,
+        priority: 0,
+    };
+    block_on(engine.score(job)).unwrap();
+    let prepared = engine.prepare(Model::default().publish(folder.path())).unwrap();
+    assert_eq!(prepared.warm_up(), WarmUp { requests: 1, candidates: 3, unfit: 0 });
+    let mut diverged = Model::default();
+    diverged.table[1] = f32::NAN;
+    let error = engine.prepare(diverged.publish(folder.path())).unwrap_err().to_string();
+    assert!(error.starts_with("cvr is NaN for candidate 1 of requests that were scored before"), "{error}");
 }
 
 #[test]

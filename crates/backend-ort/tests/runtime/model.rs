@@ -39,6 +39,8 @@ pub(crate) struct Model {
     pub(crate) manifest: BundleManifest,
     /// The weight that the file holds; golden rows always use 0.75.
     pub(crate) weight: f32,
+    /// `cvr` by the code of `item`, of which golden rows use 2, 3 and 4.
+    pub(crate) table: [f32; 5],
     pub(crate) plain_bytes: Option<Vec<u8>>,
     pub(crate) history_width: i64,
     pub(crate) wide_age: bool,
@@ -50,6 +52,7 @@ impl Default for Model {
         Model {
             manifest: manifest(),
             weight: WEIGHT,
+            table: TABLE,
             plain_bytes: None,
             history_width: HISTORY_LENGTH as i64,
             wide_age: false,
@@ -112,7 +115,7 @@ impl Model {
                 external("weight", "weights.bin", 4),
                 TensorProto { float_data: vec![0.01], ..tensor("hundredth", DataType::Float, &[1]) },
                 TensorProto { int64_data: vec![1], ..tensor("axis", DataType::Int64, &[1]) },
-                TensorProto { float_data: TABLE.to_vec(), ..tensor("table", DataType::Float, &[5, 1]) },
+                TensorProto { float_data: self.table.to_vec(), ..tensor("table", DataType::Float, &[5, 1]) },
                 TensorProto { float_data: vec![1.0], ..tensor("unit", DataType::Float, &[1, 1]) },
             ],
             input,

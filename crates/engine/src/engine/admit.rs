@@ -43,6 +43,9 @@ pub(super) async fn score(
         let candidates = batch.candidates;
         match queue(room, &served, batch, selected.clone()).await.map_err(named)? {
             Outcome::Scored(scored) => {
+                if let Some(raw) = raw {
+                    served.recorded.offer(raw, Instant::now());
+                }
                 let reply = reply(&served, labels, &selected, scored, encode);
                 return Ok((reply, candidates));
             }

@@ -2,9 +2,14 @@
 
 use std::{fmt, sync::Arc};
 
+use gatefold_features::OwnedBatch;
+
 use crate::{
     Backend, BackendError, BackendLoader, Bundle, EngineSettings, GoldenError, GoldenReport, GraphForm,
-    ModelVersion, ScoreError, aside::aside, golden,
+    ModelVersion, ScoreError, WarmUp, WarmUpError,
+    aside::aside,
+    golden,
+    warm_up::{self, Rehearsal},
 };
 
 /// A request beyond the row budget runs alone: sizes up to this one are warmed whatever the budget.
@@ -46,6 +51,7 @@ pub struct Prepared {
     pub(crate) instance: Arc<Instance>,
     pub(crate) backends: Vec<Box<dyn Backend>>,
     report: GoldenReport,
+    warm_up: WarmUp,
 }
 
 impl Prepared {
@@ -53,9 +59,11 @@ impl Prepared {
         bundle: Bundle,
         loader: Arc<dyn BackendLoader>,
         settings: &EngineSettings,
+        recorded: &[Arc<OwnedBatch>],
     ) -> Result<Prepared, LoadError> {
         let form = bundle.form(settings.form);
         let instance = Arc::new(Instance::new(Arc::new(bundle), form, loader));
+        let rehearsal = aside(|| Rehearsal::new(&instance.bundle, recorded, settings.batch_rows));
         let mut backends = Vec::new();
         let mut report = GoldenReport::default();
         for _ in 0..settings.workers {
@@ -64,14 +72,16 @@ impl Prepared {
             let replayed = aside(|| {
                 let replayed = golden::check(&instance.bundle, backend.as_mut())?;
                 let rows = settings.batch_rows.max(LARGE_REQUEST).min(settings.request_rows);
-                golden::warm(&instance.bundle, backend.as_mut(), rows).map(|()| replayed)
+                warm_up::sizes(&instance.bundle, backend.as_mut(), rows)?;
+                rehearsal.run(&instance.bundle, backend.as_mut())?;
+                Ok::<_, LoadError>(replayed)
             })?;
             if replayed.largest_difference >= report.largest_difference {
                 report = replayed;
             }
             backends.push(backend);
         }
-        Ok(Prepared { instance, backends, report })
+        Ok(Prepared { instance, backends, report, warm_up: rehearsal.report() })
     }
 
     /// The model and its version.
@@ -82,6 +92,11 @@ impl Prepared {
     /// What the check of the golden rows found.
     pub fn report(&self) -> GoldenReport {
         self.report
+    }
+
+    /// What warmed it beside the golden rows.
+    pub fn warm_up(&self) -> WarmUp {
+        self.warm_up
     }
 }
 
@@ -103,6 +118,9 @@ pub enum LoadError {
     /// The golden rows give other scores.
     #[error(transparent)]
     Golden(#[from] GoldenError),
+    /// Requests that the model has been sent get no scores.
+    #[error(transparent)]
+    WarmUp(#[from] WarmUpError),
     /// The backend panicked.
     #[error("the backend panicked: {0}")]
     Panicked(String),

@@ -1,5 +1,6 @@
 mod gates;
 mod lifecycle;
+mod warm_up;
 
 use std::borrow::Cow;
 

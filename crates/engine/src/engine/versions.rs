@@ -1,8 +1,8 @@
 //! The loaded versions of one model, and how a request chooses among them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use super::Served;
+use super::{Recorded, Served};
 use crate::{ScoreError, VersionChoice};
 
 /// Label of the version that takes the traffic which names neither version nor label.
@@ -19,13 +19,20 @@ pub struct Routes {
 }
 
 /// The loaded versions of one model.
-#[derive(Default)]
 pub(super) struct Versions {
     pub(super) loaded: BTreeMap<u64, Arc<Served>>,
     pub(super) routes: Routes,
+    /// Goes with the last version.
+    pub(super) recorded: Arc<Recorded>,
 }
 
 impl Versions {
+    /// None yet; `requests` are kept for those that come later.
+    pub(super) fn new(routes: Routes, requests: usize) -> Versions {
+        let recorded = Arc::new(Recorded::new(requests, Instant::now()));
+        Versions { loaded: BTreeMap::new(), routes, recorded }
+    }
+
     pub(super) fn current(&self) -> Option<&Arc<Served>> {
         let ceiling = self.routes.current.unwrap_or(u64::MAX);
         self.loaded.range(..=ceiling).next_back().map(|(_, served)| served)

@@ -192,13 +192,16 @@ impl Inner {
             return Err(LoadError::Misplaced { folder: path.display().to_string(), found });
         }
         let prepared = self.engine.prepare(bundle)?;
-        let report = prepared.report();
+        let (report, warm_up) = (prepared.report(), prepared.warm_up());
         self.engine.install_routed(prepared, routes);
         tracing::info!(
             %model,
             seconds = started.elapsed().as_secs_f64(),
             golden_rows = report.candidates,
             largest_difference = report.largest_difference,
+            recorded_requests = warm_up.requests,
+            recorded_rows = warm_up.candidates,
+            recorded_unfit = warm_up.unfit,
             "the model is loaded"
         );
         Ok(())

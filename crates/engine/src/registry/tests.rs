@@ -3,7 +3,9 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     EngineSettings, Features, NoObserver, Observer, ScoreError, ScoreJob, ScoreReply, VersionPolicy,
-    testing::{PANICKING_PRICE, SharedLoader, TestLoader, encoders, expected, json_request, publish},
+    testing::{
+        ODD_PRICE, PANICKING_PRICE, SharedLoader, TestLoader, encoders, expected, json_request, publish,
+    },
 };
 
 struct Bench {
@@ -428,6 +430,23 @@ fn a_version_is_warmed_in_every_size_of_batch() {
     let sizes: Vec<usize> = runs.iter().map(|run| run.rows).collect();
     assert!(sizes.ends_with(&[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]), "{sizes:?}");
     assert!(runs.iter().rev().take(11).all(|run| run.requests == 1 && run.outputs == [0, 1, 2]));
+}
+
+#[test]
+fn a_version_without_scores_for_what_was_asked_is_refused_and_the_old_stays() {
+    let bench = Bench::new(None);
+    publish(bench.folder.path(), "shop");
+    bench.registry.refresh().unwrap();
+    bench.score(VersionChoice::Current, ODD_PRICE).unwrap();
+    *bench.loader.odd.lock().unwrap() = Some((2, f32::NAN));
+    publish(bench.folder.path(), "shop");
+    let reason = "cvr is NaN for candidate 0 of requests that were scored before";
+    bench.check(&["shop/1"], &[("shop/1", "serving"), ("shop/2", reason)]);
+    bench.score(VersionChoice::Current, ODD_PRICE).unwrap();
+    *bench.loader.odd.lock().unwrap() = None;
+    bench.check(&["shop/1"], &[("shop/1", "serving"), ("shop/2", reason)]);
+    bench.registry.load("shop").unwrap();
+    bench.check(&["shop/2"], &[("shop/1", "unloaded"), ("shop/2", "serving")]);
 }
 
 #[test]
