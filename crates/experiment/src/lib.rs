@@ -11,6 +11,8 @@
 //! [`data`] shows the sample set that models learn from: outcomes, missing values, drift between the splits, what
 //! looks like a leak.
 //!
+//! [`assignment`] is what comes before an online experiment: which model's arm a user is in.
+//!
 //! An output is never named without its sample space: "cvr on clicked impressions" and "cvr on all
 //! impressions" are different numbers, and mixing them up is the commonest mistake in comparing
 //! conversion models.
@@ -18,6 +20,7 @@
 //! The crate reads and writes no files and knows nothing of serving: scores and labels come in as
 //! slices, text goes out as strings.
 
+pub mod assignment;
 pub mod comparison;
 pub mod data;
 pub mod evaluation;
