@@ -48,7 +48,7 @@ pub use bundle::{Bundle, BundleError, BundleWriter};
 pub use engine::{Drained, Engine, LoadError, ModelInfo, Prepared, Routes, STABLE};
 pub use golden::{GOLDEN_TOLERANCE, GoldenError, GoldenReport};
 pub use observer::{BatchEvent, NoObserver, Observer};
-pub use registry::{ModelState, ModelStatus, Registry, RegistryError, Rollback};
+pub use registry::{ModelState, ModelStatus, Registry, RegistryError, Rollback, check_label};
 pub use scheduler::{HIGHEST_PRIORITY, PRIORITY_LEAD};
 pub use score::{
     Features, GateWeights, ModelVersion, ScoreError, ScoreJob, ScoreReply, Timings, VersionChoice,

@@ -27,11 +27,11 @@ use gatefold_schema::ConfigError;
 
 use self::{
     settle::{Stamp, View, explain},
-    wanted::{Wanted, WantedModel, check_label},
+    wanted::{Wanted, WantedModel},
 };
 use crate::{Engine, ModelVersion, RegistrySettings, STABLE, VersionChoice, bundle::versions};
 
-pub use wanted::STATE_FILE;
+pub use wanted::{STATE_FILE, check_label};
 
 /// Where a model version stands.
 #[derive(Clone, Debug, PartialEq, Eq)]

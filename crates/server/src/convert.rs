@@ -12,6 +12,7 @@ use gatefold_features::{RawBatch, RawColumn, RawValues};
 use gatefold_proto::ranking::v1 as wire;
 use gatefold_schema::{Kind, OutputInfo, Side, ValueType};
 
+use crate::experiments::Arm;
 use crate::fusion::Fusion;
 use crate::settings::Limits;
 use crate::top_k::top_k;
@@ -106,6 +107,57 @@ pub fn version(version: u64, label: &str) -> Result<VersionChoice<'_>, FieldErro
             Err(FieldError::new("label", problem))
         }
     }
+}
+
+/// Who is asked to score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted<'a> {
+    /// A version of the model of this name.
+    Model(&'a str, VersionChoice<'a>),
+    /// What the experiment has for the unit.
+    Experiment {
+        /// Name of the experiment.
+        name: &'a str,
+        /// The unit.
+        unit: &'a str,
+    },
+}
+
+/// Who is asked to score: a model, or the arm of an experiment's unit.
+///
+/// # Errors
+/// When both are given, and a unit that is empty or beyond `limits`.
+pub fn wanted<'a>(
+    (model, version, label): (&'a str, u64, &'a str),
+    experiment: Option<&'a wire::ExperimentUnit>,
+    limits: &Limits,
+) -> Result<Wanted<'a>, FieldError> {
+    let Some(wire::ExperimentUnit { name, unit }) = experiment else {
+        return Ok(Wanted::Model(model, self::version(version, label)?));
+    };
+    let number = if version == 0 { String::new() } else { version.to_string() };
+    for (field, value) in [("model", model), ("version", &number), ("label", label)] {
+        if !value.is_empty() {
+            let problem =
+                format!("is '{value}' beside experiment '{name}', which says what scores: leave it out");
+            return Err(FieldError::new(field, problem));
+        }
+    }
+    if unit.is_empty() {
+        return Err(FieldError::new(
+            "experiment.unit",
+            "is empty: give what is assigned, such as the user's id",
+        ));
+    }
+    if unit.len() > limits.text_bytes {
+        let problem = format!(
+            "has {} bytes, at most {} are accepted (limits.text_bytes)",
+            unit.len(),
+            limits.text_bytes
+        );
+        return Err(FieldError::new("experiment.unit", Problem::OverLimit(problem)));
+    }
+    Ok(Wanted::Experiment { name, unit })
 }
 
 /// A priority as the engine has it.
@@ -354,13 +406,14 @@ pub fn selection(request: &wire::ScoreRequest, fused: bool) -> Result<Selection,
     Ok(Selection { compute, returned, top, fusion: None })
 }
 
-/// The reply to `request_id`, fused, ranked and cut as `selection` says; the message had been decoded
-/// at `started`.
+/// The reply to `request_id`, whose unit is in `arm`, fused, ranked and cut as `selection` says; the
+/// message had been decoded at `started`.
 ///
 /// # Errors
 /// When the output to rank by is none of the model's, and a candidate without a fused score.
 pub fn response(
     request_id: String,
+    arm: Option<&Arm>,
     selection: &Selection,
     reply: ScoreReply,
     started: Instant,
@@ -402,6 +455,8 @@ pub fn response(
         model: reply.model.name.to_string(),
         version: reply.model.version,
         labels: reply.labels,
+        experiment: arm.map_or_else(String::new, |arm| arm.experiment.clone()),
+        arm: arm.map_or_else(String::new, |arm| arm.name.clone()),
         request_id,
         outputs,
         candidates: rows.unwrap_or_default(),

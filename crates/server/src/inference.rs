@@ -17,15 +17,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gatefold_engine::{ModelInfo, Registry, ScoreReply, VersionChoice};
+use gatefold_engine::{ModelInfo, Registry, ScoreReply};
 use gatefold_proto::inference as wire;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 use wire::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
 
 use crate::compression::limited;
-use crate::convert::FieldError;
+use crate::convert::{FieldError, Wanted};
 use crate::deadline::Deadline;
+use crate::experiments::{Arm, Route};
 use crate::metrics::code_name;
 use crate::operator::Operator;
 use crate::readiness::Readiness;
@@ -72,7 +73,7 @@ impl InferenceService {
 
     fn find(&self, name: &str, version: &str) -> Result<ModelInfo, Status> {
         let version = request::version(version).map_err(Refusal::Field)?;
-        Ok(self.scorer.find(name, version)?)
+        Ok(self.scorer.find(&Route { model: name, version, arm: None })?)
     }
 }
 
@@ -84,8 +85,8 @@ impl Call for wire::ModelInferRequest {
         &self.id
     }
 
-    fn model(&self) -> Result<(&str, VersionChoice<'_>), FieldError> {
-        Ok((&self.model_name, request::version(&self.model_version)?))
+    fn wanted(&self, _limits: &Limits) -> Result<Wanted<'_>, FieldError> {
+        Ok(Wanted::Model(&self.model_name, request::version(&self.model_version)?))
     }
 
     fn read(&self, model: &ModelInfo, limits: &Limits) -> Result<(Question<'_>, ()), FieldError> {
@@ -95,6 +96,7 @@ impl Call for wire::ModelInferRequest {
     fn reply(
         self,
         _selection: (),
+        _arm: Option<&Arm>,
         reply: ScoreReply,
         _started: Instant,
     ) -> Result<wire::ModelInferResponse, FieldError> {
@@ -146,7 +148,7 @@ impl GrpcInferenceService for InferenceService {
     ) -> Result<Response<wire::ModelReadyResponse>, Status> {
         let request = request.into_inner();
         let version = request::version(&request.version).map_err(Refusal::Field)?;
-        let ready = self.scorer.find(&request.name, version).is_ok();
+        let ready = self.scorer.engine.model(&request.name, version).is_ok();
         Ok(Response::new(wire::ModelReadyResponse { ready }))
     }
 

@@ -7,6 +7,7 @@
 //! - [`settings`], [`flags`]: everything a person may decide.
 //! - [`run`](mod@run): start, load, serve, drain.
 //! - [`service`]: the calls of `Ranking`. [`convert`]: messages ↔ plain types.
+//! - [`experiments`]: which model scores a unit of an experiment.
 //! - [`fusion`]: formulas over outputs and item columns.
 //! - [`operator`]: the calls of `Admin`.
 //! - [`inference`]: the calls of the Open Inference Protocol.
@@ -24,6 +25,7 @@ mod compression;
 pub mod connections;
 pub mod convert;
 pub mod deadline;
+pub mod experiments;
 pub mod flags;
 pub mod fusion;
 pub mod gate;

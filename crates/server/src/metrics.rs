@@ -20,6 +20,7 @@ mod table;
 mod tests;
 
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use gatefold_engine::{BatchEvent, ModelInfo, ModelStatus, ModelVersion, ScoreReply};
@@ -33,11 +34,12 @@ use prometheus_client::registry::{Registry, Unit};
 use tonic::Code;
 
 pub use self::edge::{Edge, Turned};
-use self::labels::{ByCode, ByReason};
+use self::labels::{ByArm, ByCode, ByReason};
 use self::loaded::LoadedModels;
 use self::process::Process;
 pub use self::rejection::Rejection;
 use self::series::{Families, Served};
+use crate::experiments::{Arm, Experiments};
 use crate::request_log::Counters;
 
 /// The server's metrics; cheap to update from any thread.
@@ -46,6 +48,7 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<ByCode, Counter>,
     rejections: Family<ByReason, Counter>,
+    experiments: Family<ByArm, Counter>,
     in_flight: Gauge,
     /// Connections and callers.
     pub edge: Edge,
@@ -106,6 +109,7 @@ pub struct InFlight<'a> {
     metrics: &'a Metrics,
     deadline: Option<Instant>,
     model: Option<ModelVersion>,
+    arm: Option<Arc<Arm>>,
     ended: bool,
 }
 
@@ -126,6 +130,9 @@ impl Default for Metrics {
         let reasons = Rejection::ALL.map(Rejection::name).join(", ");
         let help = format!("Score requests that got no scores, by reason ({reasons}); model as in requests");
         ours.register("rejections", help, rejections.clone());
+        let experiments = Family::default();
+        let help = "Score requests that named an experiment, by status code; arm is empty for units in none";
+        ours.register("experiment_requests", help, experiments.clone());
         let in_flight = Gauge::default();
         ours.register("requests_in_flight", "Score requests being worked on", in_flight.clone());
         let edge = Edge::register(ours);
@@ -133,7 +140,7 @@ impl Default for Metrics {
         let loaded = LoadedModels::register(ours);
         let families = Families::register(ours, requests.clone(), rejections.clone());
         let served = Served::new(families);
-        Self { registry, requests, rejections, in_flight, edge, request_log, loaded, served }
+        Self { registry, requests, rejections, experiments, in_flight, edge, request_log, loaded, served }
     }
 }
 
@@ -141,7 +148,14 @@ impl Metrics {
     /// Notes that a request arrived, which is of no use after the `deadline`.
     pub fn arrived(&self, deadline: Option<Instant>) -> InFlight<'_> {
         self.in_flight.inc();
-        InFlight { metrics: self, deadline, model: None, ended: false }
+        InFlight { metrics: self, deadline, model: None, arm: None, ended: false }
+    }
+
+    /// Gives every arm its series, so that one that gets no requests is seen.
+    pub fn experiments(&self, experiments: &Experiments) {
+        for arm in experiments.arms() {
+            self.experiments.get_or_create(&ByArm::new(arm, Code::Ok)).inc_by(0);
+        }
     }
 
     /// Notes that a model version is about to take traffic.
@@ -236,11 +250,23 @@ impl InFlight<'_> {
         self.model = Some(model.clone());
     }
 
-    /// Notes that the request has its answer, whatever it is; returns the model version it was for,
-    /// where it came so far.
-    pub fn ended(mut self) -> Option<ModelVersion> {
+    /// Notes which arm of an experiment the request is for.
+    pub fn is_in(&mut self, arm: &Arc<Arm>) {
+        self.arm = Some(arm.clone());
+    }
+
+    /// Notes that the request is answered with `code`; returns the model version and the arm it was
+    /// for, where it came so far.
+    pub fn ended(mut self, code: Code) -> (Option<ModelVersion>, Option<Arc<Arm>>) {
         self.ended = true;
-        self.model.take()
+        self.count_arm(code);
+        (self.model.take(), self.arm.take())
+    }
+
+    fn count_arm(&self, code: Code) {
+        if let Some(arm) = &self.arm {
+            self.metrics.experiments.get_or_create(&ByArm::new(arm, code)).inc();
+        }
     }
 }
 
@@ -253,6 +279,7 @@ impl Drop for InFlight<'_> {
                 true => (Code::DeadlineExceeded, Rejection::Deadline),
                 false => (Code::Cancelled, Rejection::Cancelled),
             };
+            self.count_arm(code);
             self.metrics.refused(self.model.as_ref(), code, reason);
         }
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use gatefold_engine::ModelVersion;
 
+use crate::experiments::Arm;
 use crate::metrics::Rejection;
 
 /// Time between two lines of one class.
@@ -26,15 +27,18 @@ struct Class {
 
 impl Refusals {
     /// Writes a line, unless the class had one a short time ago.
-    pub fn note(&self, reason: Rejection, model: Option<&ModelVersion>, request_id: &str) {
+    pub fn note(&self, reason: Rejection, model: Option<&ModelVersion>, arm: Option<&Arm>, request_id: &str) {
         let Some(more) = self.due(reason, Instant::now()) else { return };
         let (model, version) = model.map_or(("", 0), |model| (&*model.name, model.version));
+        let (experiment, arm) = arm.map_or(("", ""), |arm| (&*arm.experiment, &*arm.name));
         let reason_name = reason.name();
         match reason {
             Rejection::Failed => {
                 tracing::error!(
                     reason = reason_name,
                     request_id,
+                    experiment,
+                    arm,
                     model,
                     version,
                     more,
@@ -45,6 +49,8 @@ impl Refusals {
                 tracing::warn!(
                     reason = reason_name,
                     request_id,
+                    experiment,
+                    arm,
                     model,
                     version,
                     more,

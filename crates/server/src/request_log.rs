@@ -9,6 +9,7 @@
 //! | `time` | timestamp in ms, UTC | when the request was answered |
 //! | `model`, `version` | text, int64 | what scored it |
 //! | `labels` | list of text | labels of that version, `stable` or `canary` |
+//! | `experiment`, `arm` | text | what the request was in; null where it named no experiment, and `arm` where its unit is in none |
 //! | `candidate` | int64 | place of the candidate in the request, from 0 |
 //! | each feature | int64, double, text, or a list of int64 or text | the raw value; null where it was missing |
 //! | `score_<output>` | float | null where the output was not asked for |

@@ -14,6 +14,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::admin::{self, Shown};
 use crate::connections::{self, Terms};
+use crate::experiments::Experiments;
 use crate::flags::Flags;
 use crate::fusion::Formulas;
 use crate::gate::Gate;
@@ -107,6 +108,8 @@ pub async fn run_with(
     settings.check()?;
     let tls = tls::follow(&settings.tls).context("TLS")?;
     let metrics = Arc::new(Metrics::default());
+    let experiments = Experiments::new(&settings.experiments)?;
+    metrics.experiments(&experiments);
     let refusals = Arc::new(Refusals::default());
     let guard = settings.tokens.clone().map(|file| Guard::new(file, metrics.clone(), refusals.clone()));
     let guard = guard.transpose().context("tokens")?;
@@ -141,6 +144,7 @@ pub async fn run_with(
     let scorer = Arc::new(Scorer {
         engine: engine.clone(),
         limits: settings.limits.clone(),
+        experiments,
         gate: gate.clone(),
         metrics: metrics.clone(),
         refusals,

@@ -4,15 +4,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use gatefold_engine::{Engine, Features, ModelInfo, ScoreError, ScoreJob, ScoreReply, VersionChoice};
+use gatefold_engine::{Engine, Features, ModelInfo, ScoreError, ScoreJob, ScoreReply};
 use gatefold_features::RawBatch;
 use tokio::sync::watch;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use tracing::Instrument;
 use tracing::field::Empty;
 
-use crate::convert::FieldError;
+use crate::convert::{FieldError, Wanted};
 use crate::deadline::Deadline;
+use crate::experiments::{Arm, Experiments, Route};
 use crate::gate::{Gate, Taken};
 use crate::metrics::{Answered, InFlight, Metrics};
 use crate::refusals::Refusals;
@@ -27,6 +28,8 @@ pub struct Scorer {
     pub engine: Engine,
     /// What a single request may ask for.
     pub limits: Limits,
+    /// Which model scores a unit of an experiment.
+    pub experiments: Experiments,
     /// Places for requests.
     pub gate: Gate,
     /// What is counted.
@@ -51,8 +54,8 @@ pub(crate) trait Call {
     /// The caller's name for the request.
     fn request_id(&self) -> &str;
 
-    /// The model, and which of its versions.
-    fn model(&self) -> Result<(&str, VersionChoice<'_>), FieldError>;
+    /// Who is asked to score.
+    fn wanted(&self, limits: &Limits) -> Result<Wanted<'_>, FieldError>;
 
     /// What is to be scored, with values borrowed from the message.
     fn read(&self, model: &ModelInfo, limits: &Limits)
@@ -63,10 +66,11 @@ pub(crate) trait Call {
         Ok(None)
     }
 
-    /// The answer; `started` is when the message had been decoded.
+    /// The answer to a request whose unit is in `arm`; `started` is when the message had been decoded.
     fn reply(
         self,
         selection: Self::Selection,
+        arm: Option<&Arm>,
         reply: ScoreReply,
         started: Instant,
     ) -> Result<Self::Reply, FieldError>;
@@ -120,6 +124,8 @@ impl Scorer {
         let span = tracing::debug_span!(
             "score",
             request_id = short(call.request_id()),
+            experiment = Empty,
+            arm = Empty,
             model = Empty,
             version = Empty,
             candidates = Empty,
@@ -127,7 +133,7 @@ impl Scorer {
         );
         let request_id = short(call.request_id()).to_owned();
         let result = self.score(call, deadline, started, &mut in_flight).instrument(span.clone()).await;
-        let model = in_flight.ended();
+        let (model, arm) = in_flight.ended(result.as_ref().map_or_else(Refusal::code, |_| Code::Ok));
         result.map_err(|refusal| {
             let _entered = span.entered();
             if let Some(model) = &model {
@@ -135,13 +141,13 @@ impl Scorer {
             }
             self.metrics.refused(model.as_ref(), refusal.code(), refusal.reason());
             tracing::Span::current().record("error", refusal.reason().name());
-            self.refusals.note(refusal.reason(), model.as_ref(), &request_id);
+            self.refusals.note(refusal.reason(), model.as_ref(), arm.as_deref(), &request_id);
             tracing::debug!("{refusal}");
             refusal.into()
         })
     }
 
-    /// Scores one request; `in_flight` learns which model it is for as soon as that is known.
+    /// Scores one request; `in_flight` learns which arm and model it is for as soon as that is known.
     async fn score<C: Call>(
         &self,
         call: C,
@@ -149,8 +155,12 @@ impl Scorer {
         started: Instant,
         in_flight: &mut InFlight<'_>,
     ) -> Result<C::Reply, Refusal> {
-        let (name, version) = call.model()?;
-        let info = self.find(name, version)?;
+        let route = self.experiments.route(call.wanted(&self.limits)?)?;
+        if let Some(arm) = route.arm {
+            in_flight.is_in(arm);
+            tracing::Span::current().record("experiment", &*arm.experiment).record("arm", &*arm.name);
+        }
+        let info = self.find(&route)?;
         in_flight.is_for(&info.model);
         let (question, selection) = call.read(&info, &self.limits)?;
         let candidates = question.batch.candidates;
@@ -161,7 +171,7 @@ impl Scorer {
         let checked = started.elapsed();
         let job = ScoreJob {
             model: &info.model.name,
-            version,
+            version: route.version,
             features: Features::Raw(&question.batch),
             outputs: &question.outputs,
             gates: question.gates,
@@ -169,11 +179,13 @@ impl Scorer {
             priority: question.priority,
         };
         let mut reply = self.engine.score(job).await?;
-        self.log::<C>(short(call.request_id()), &info, &question.batch, &selection, &reply);
+        let arm = route.arm.cloned();
+        self.log::<C>(short(call.request_id()), arm.clone(), &info, &question.batch, &selection, &reply);
         drop(question);
         reply.timings.encode += checked;
         let (model, timings) = (reply.model.clone(), reply.timings);
-        let reply = tracing::debug_span!("reply").in_scope(|| call.reply(selection, reply, started))?;
+        let reply = tracing::debug_span!("reply")
+            .in_scope(|| call.reply(selection, arm.as_deref(), reply, started))?;
         let total = started.elapsed();
         let (encode, queue) = (timings.encode, timings.queue);
         self.metrics.answered(&model, &Answered { candidates, encode, queue, total });
@@ -186,6 +198,7 @@ impl Scorer {
     fn log<C: Call>(
         &self,
         request_id: &str,
+        arm: Option<Arc<Arm>>,
         info: &ModelInfo,
         batch: &RawBatch<'_>,
         selection: &C::Selection,
@@ -196,15 +209,16 @@ impl Scorer {
             && reply.model == info.model
             && let Ok(fused) = C::fused(selection, reply)
         {
-            log.push(Record::new(id, &info.bundle, batch, reply, fused));
+            log.push(Record::new(id, arm, &info.bundle, batch, reply, fused));
         }
     }
 
     /// The version of a model that takes a request.
-    pub(crate) fn find(&self, name: &str, version: VersionChoice<'_>) -> Result<ModelInfo, Refusal> {
-        self.engine.model(name, version).map_err(|error| match error {
-            ScoreError::UnknownModel { .. } if self.engine.models().is_empty() => Refusal::NoModel,
-            error => error.into(),
+    pub(crate) fn find(&self, route: &Route<'_>) -> Result<ModelInfo, Refusal> {
+        self.engine.model(route.model, route.version).map_err(|error| match (error, route.arm) {
+            (ScoreError::UnknownModel { .. }, _) if self.engine.models().is_empty() => Refusal::NoModel,
+            (error, Some(arm)) => Refusal::Arm { arm: arm.described(), error },
+            (error, None) => error.into(),
         })
     }
 

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gatefold_engine::{ModelInfo, ScoreReply, VersionChoice};
+use gatefold_engine::{ModelInfo, ScoreReply};
 use gatefold_proto::ranking::v1 as wire;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
@@ -12,8 +12,9 @@ use wire::ranking_server::{Ranking, RankingServer};
 use wire::score_stream_response::Result as StreamResult;
 
 use crate::compression::limited;
-use crate::convert::{self, FieldError, Selection};
+use crate::convert::{self, FieldError, Selection, Wanted};
 use crate::deadline::Deadline;
+use crate::experiments::Arm;
 use crate::fusion::{Formulas, Fusion};
 use crate::scorer::{Call, Question, Scorer};
 use crate::settings::{Limits, Settings};
@@ -58,9 +59,9 @@ impl Call for Asked {
         &self.request.request_id
     }
 
-    fn model(&self) -> Result<(&str, VersionChoice<'_>), FieldError> {
-        let request = &self.request;
-        Ok((&request.model, convert::version(request.version, &request.label)?))
+    fn wanted(&self, limits: &Limits) -> Result<Wanted<'_>, FieldError> {
+        let wire::ScoreRequest { model, version, label, experiment, .. } = &self.request;
+        convert::wanted((model, *version, label), experiment.as_ref(), limits)
     }
 
     fn read(&self, model: &ModelInfo, limits: &Limits) -> Result<(Question<'_>, Selection), FieldError> {
@@ -93,10 +94,11 @@ impl Call for Asked {
     fn reply(
         self,
         selection: Selection,
+        arm: Option<&Arm>,
         reply: ScoreReply,
         started: Instant,
     ) -> Result<wire::ScoreResponse, FieldError> {
-        convert::response(self.request.request_id, &selection, reply, started)
+        convert::response(self.request.request_id, arm, &selection, reply, started)
     }
 }
 
@@ -160,9 +162,11 @@ impl Ranking for Service {
         &self,
         request: Request<wire::GetModelRequest>,
     ) -> Result<Response<wire::Model>, Status> {
-        let request = request.into_inner();
-        let version = convert::version(request.version, &request.label).map_err(Refusal::from)?;
-        let info = self.scorer.find(&request.model, version)?;
+        let wire::GetModelRequest { model, version, label, experiment } = request.get_ref();
+        let scorer = &self.scorer;
+        let wanted = convert::wanted((model, *version, label), experiment.as_ref(), &scorer.limits);
+        let route = scorer.experiments.route(wanted.map_err(Refusal::from)?)?;
+        let info = scorer.find(&route)?;
         Ok(Response::new(self.describe(&info)))
     }
 }

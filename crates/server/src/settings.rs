@@ -10,6 +10,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::experiments::Experiments;
 use crate::fusion::Formulas;
 use gatefold_backend_ort::Device;
 use gatefold_engine::{EngineSettings, GraphForm, RegistrySettings, VersionPolicy};
@@ -39,6 +40,10 @@ settings! {
         /// Formulas by model and name, for requests that ask for a fused score by `formula_name`, such
         /// as `mmoe.revenue = "ctcvr * price"`.
         pub formulas: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new(),
+        /// Online experiments by name, for requests that name one and a unit (`ScoreRequest.experiment`), such
+        /// as `gates = { model = "mmoe", arms = [{ name = "control", share = 0.5 }, { name = "treatment", share
+        /// = 0.5, label = "canary" }] }`. Every server of the same settings puts a unit into the same arm.
+        pub experiments: BTreeMap<String, ExperimentSettings> = BTreeMap::new(),
         /// What runs models: `cpu`, or the GPU of a number, such as `cuda:0`, with an `ort_library` built
         /// for GPUs. A GPU that cannot be had ends the server: the processor never takes its place in
         /// silence.
@@ -131,6 +136,41 @@ settings! {
         pub connections: usize = 10_000,
         /// Calls that one connection may have open at once; a client waits before it opens more.
         pub connection_calls: u32 = 1024,
+    }
+}
+
+settings! {
+    /// An online experiment: units, such as users, are divided among arms by a hash.
+    pub struct ExperimentSettings {
+        /// Model of the arms that name none, and of the units that are in no arm.
+        pub model: String,
+        /// What is hashed with a unit; the name of the experiment unless given. Another salt divides the
+        /// units anew, the same one divides them alike.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub salt: Option<String>,
+        /// The arms, of which each takes the units behind those of the one before. The last may grow while
+        /// the experiment runs: the others keep their units.
+        pub arms: Vec<ArmSettings>,
+    }
+}
+
+settings! {
+    /// An arm of an experiment, and what scores its units.
+    pub struct ArmSettings {
+        /// Name in replies, the request log and metrics.
+        pub name: String,
+        /// Share of the units, above 0. What all leave of 1 is in no arm.
+        pub share: f64,
+        /// Model, where it is not that of the experiment.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub model: Option<String>,
+        /// Version of the model, one that `versions` or a label keeps loaded.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub version: Option<u64>,
+        /// Label of the version, in place of its number. Without both the version that takes the traffic
+        /// which names none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub label: Option<String>,
     }
 }
 
@@ -311,6 +351,7 @@ impl Settings {
             return fail(format!("batch_delay_us is {}: it must be at most 1000000", self.batch_delay_us));
         }
         Formulas::new(&self.formulas)?;
+        Experiments::new(&self.experiments)?;
         match &self.tls {
             Tls { certificate: Some(_), key: None, .. } => {
                 return fail("tls.certificate is set and tls.key is not: give both".into());
@@ -448,6 +489,50 @@ mod tests {
         let problem =
             "formulas.mmoe.value: expected a number, a column or '(', found the end, at character 6";
         refuse("[formulas.mmoe]\nvalue = \"ctr *\"\n", problem);
+        refuse("[experiments.gates]\nmodel = \"mmoe\"\n", "server.toml:1: missing field `arms`");
+        refuse(
+            "[experiments.gates]\nmodel = \"mmoe\"\narms = [{ name = \"a\", shares = 1 }]\n",
+            "server.toml:3: unknown field `shares`, expected one of `name`, `share`, `model`, `version`, `label`; \
+             did you mean `share`?",
+        );
+        for (arms, expected) in [
+            ("[]", "experiments.gates.arms: there are none; give at least one, with name and share"),
+            (
+                "[{ name = \"a\", share = 0.6 }, { name = \"b\", share = 0.5 }]",
+                "experiments.gates.arms: the shares sum to 1.1: at most 1 can be given",
+            ),
+            (
+                "[{ name = \"a\", share = 1, version = 3, label = \"canary\" }]",
+                "experiments.gates.arms: 'a': label is 'canary' beside version 3: give one of them",
+            ),
+            (
+                "[{ name = \"a\", share = 1, version = 0 }]",
+                "experiments.gates.arms: 'a': version is 0: versions begin with 1",
+            ),
+            (
+                "[{ name = \"a\", share = 1, label = \"7\" }]",
+                "experiments.gates.arms: 'a': label: '7' is no label: use 1 to 64 letters",
+            ),
+            (
+                "[{ name = \"a\", share = 1, model = \"\" }]",
+                "experiments.gates.arms: 'a': model is empty: leave it out for that of the experiment",
+            ),
+        ] {
+            refuse(&format!("[experiments.gates]\nmodel = \"mmoe\"\narms = {arms}\n"), expected);
+        }
+        let arms = "arms = [{ name = \"a\", share = 1 }]\n";
+        refuse(
+            &format!("[experiments.gates]\nmodel = \"\"\n{arms}"),
+            "experiments.gates.model: is empty; name the model",
+        );
+        refuse(
+            &format!("[experiments.gates]\nmodel = \"mmoe\"\nsalt = \"\"\n{arms}"),
+            "experiments.gates.salt: is empty; leave it out for the name of the experiment",
+        );
+        refuse(
+            &format!("[experiments.\"\"]\nmodel = \"mmoe\"\n{arms}"),
+            "experiments: the name '' has 0 bytes: it must have between 1 and 64",
+        );
         refuse("[versions]\nmmoe = { latest = 0 }\n", "versions of model 'mmoe': latest is 0");
         refuse("[versions]\nmmoe = { named = [] }\n", "versions of model 'mmoe': named lists no version");
         refuse("[versions]\nmmoe = { newest = 1 }\n", "unknown variant `newest`");

@@ -15,6 +15,22 @@ pub enum Refusal {
     /// The engine has no scores for it.
     #[error(transparent)]
     Score(#[from] ScoreError),
+    /// The version that an arm of an experiment names cannot be had.
+    #[error("{arm}: {error}")]
+    Arm {
+        /// The experiment and its arm.
+        arm: String,
+        /// What the engine says of the version.
+        error: ScoreError,
+    },
+    /// An experiment that the settings have not.
+    #[error("no experiment is named '{name}'; the server's settings have: {known}")]
+    UnknownExperiment {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
     /// No model takes traffic.
     #[error("no model is loaded yet; try again later, /readyz on the admin port says what is awaited")]
     NoModel,
@@ -26,7 +42,8 @@ impl Refusal {
         match self {
             Refusal::Field(_) => Code::InvalidArgument,
             Refusal::NoModel => Code::Unavailable,
-            Refusal::Score(error) => match error {
+            Refusal::UnknownExperiment { .. } => Code::NotFound,
+            Refusal::Score(error) | Refusal::Arm { error, .. } => match error {
                 ScoreError::UnknownModel { .. }
                 | ScoreError::UnknownVersion { .. }
                 | ScoreError::UnknownLabel { .. } => Code::NotFound,
@@ -52,7 +69,8 @@ impl Refusal {
             Refusal::Field(FieldError { problem: Problem::OverLimit(_), .. }) => Rejection::Limit,
             Refusal::Field(_) => Rejection::BadInput,
             Refusal::NoModel => Rejection::NotReady,
-            Refusal::Score(error) => match error {
+            Refusal::UnknownExperiment { .. } => Rejection::UnknownModel,
+            Refusal::Score(error) | Refusal::Arm { error, .. } => match error {
                 ScoreError::UnknownModel { .. }
                 | ScoreError::UnknownVersion { .. }
                 | ScoreError::UnknownLabel { .. } => Rejection::UnknownModel,

@@ -230,7 +230,7 @@ impl Guard {
         if gate::scores(path) {
             self.metrics.refused(None, status.code(), Rejection::Auth);
         }
-        self.refusals.note(Rejection::Auth, None, "");
+        self.refusals.note(Rejection::Auth, None, None, "");
     }
 }
 

@@ -115,7 +115,10 @@ impl Wanted {
 }
 
 /// Checks that a label can be told from a version.
-pub(super) fn check_label(label: &str) -> Result<(), RegistryError> {
+///
+/// # Errors
+/// One that cannot, is empty or long, or has other characters than a label may have.
+pub fn check_label(label: &str) -> Result<(), RegistryError> {
     let letters = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
     let number = label.bytes().all(|byte| byte.is_ascii_digit());
     if label.is_empty() || label.len() > 64 || !letters || number {

@@ -7,6 +7,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use tonic::Code;
 
 use super::{Rejection, code_name};
+use crate::experiments::Arm;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct ByModel {
@@ -53,6 +54,20 @@ pub(super) struct ByReason {
     model: Arc<str>,
     version: u64,
     reason: &'static str,
+}
+
+/// `arm` is empty for the units that are in none.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct ByArm {
+    experiment: String,
+    arm: String,
+    code: &'static str,
+}
+
+impl ByArm {
+    pub(super) fn new(arm: &Arm, code: Code) -> Self {
+        Self { experiment: arm.experiment.clone(), arm: arm.name.clone(), code: code_name(code) }
+    }
 }
 
 impl ByModel {

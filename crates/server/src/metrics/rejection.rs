@@ -21,7 +21,7 @@ pub enum Rejection {
     Auth,
     /// The request does not fit the API or the model's features.
     BadInput,
-    /// No such model, version or label is loaded.
+    /// No such model, version or label is loaded, or there is no such experiment.
     UnknownModel,
     /// No model is loaded yet.
     NotReady,

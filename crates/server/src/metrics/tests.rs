@@ -5,6 +5,7 @@ use gatefold_features::Tally;
 use tonic::Code;
 
 use super::*;
+use crate::settings::{ArmSettings, ExperimentSettings};
 
 fn demo(version: u64) -> ModelVersion {
     ModelVersion { name: "demo".into(), version }
@@ -14,6 +15,20 @@ fn install(metrics: &Metrics, version: u64) {
     let published = SystemTime::now() - Duration::from_secs(3600);
     let installed = Installed { features: vec!["age", "item_id"], outputs: vec!["ctr"], published };
     metrics.installed(&demo(version), &installed);
+}
+
+/// An experiment of two arms.
+fn experiments() -> Experiments {
+    let arm = |name: &str| ArmSettings {
+        name: name.to_owned(),
+        share: 0.5,
+        model: None,
+        version: None,
+        label: None,
+    };
+    let arms = vec![arm("control"), arm("treatment")];
+    let gates = ExperimentSettings { model: "demo".to_owned(), salt: None, arms };
+    Experiments::new(&[("gates".to_owned(), gates)].into()).unwrap()
 }
 
 /// Gives every metric at least one series.
@@ -38,6 +53,15 @@ pub(super) fn fill(metrics: &Metrics) {
         total: Duration::from_millis(3),
     };
     metrics.answered(&model, &answered);
+    let experiments = experiments();
+    metrics.experiments(&experiments);
+    let in_treatment = |deadline| {
+        let mut in_flight = metrics.arrived(deadline);
+        in_flight.is_in(experiments.arms().nth(1).unwrap());
+        in_flight
+    };
+    in_treatment(None).ended(Code::Ok);
+    drop(in_treatment(Some(Instant::now())));
     metrics.refused(None, Code::NotFound, Rejection::UnknownModel);
     metrics.refused(Some(&model), Code::ResourceExhausted, Rejection::QueueFull);
     let infer = Duration::from_millis(2);
@@ -89,6 +113,12 @@ fn everything_is_counted_under_its_model_and_version() {
         ("gatefold_model_version{model=\"demo\"}", 7.0),
         ("gatefold_model_versions{model=\"demo\",state=\"refused\"}", 2.0),
         ("gatefold_queue_rows{model=\"demo\",version=\"7\"}", 12.0),
+        ("gatefold_experiment_requests_total{experiment=\"gates\",arm=\"control\",code=\"OK\"}", 0.0),
+        ("gatefold_experiment_requests_total{experiment=\"gates\",arm=\"treatment\",code=\"OK\"}", 1.0),
+        (
+            "gatefold_experiment_requests_total{experiment=\"gates\",arm=\"treatment\",code=\"DEADLINE_EXCEEDED\"}",
+            1.0,
+        ),
         ("gatefold_requests_in_flight", 1.0),
     ] {
         assert_eq!(value(&text, series), Some(expected), "{series} in\n{text}");
@@ -99,7 +129,7 @@ fn everything_is_counted_under_its_model_and_version() {
     assert!((60.0..120.0).contains(&serving), "{serving}");
     assert!(value(&text, "process_resident_memory_bytes").unwrap() > 1e6, "{text}");
     assert!(text.ends_with("# EOF\n"), "{text}");
-    in_flight.ended();
+    in_flight.ended(Code::Ok);
     metrics.models(&[], &[]);
     let text = metrics.text();
     assert_eq!(value(&text, "gatefold_requests_in_flight"), Some(0.0));

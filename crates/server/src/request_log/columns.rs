@@ -56,6 +56,11 @@ impl Gathered {
                     self.list(labels.iter(), Cells::text);
                 }
             }
+            Source::Experiment => self.one_text(record.arm.as_ref().map(|arm| &*arm.experiment), rows),
+            Source::Arm => {
+                let arm = record.arm.as_ref().map(|arm| &*arm.name);
+                self.one_text(arm.filter(|arm| !arm.is_empty()), rows);
+            }
             Source::Output(name) => {
                 let scores = record.reply.outputs.iter().position(|output| output == name);
                 let scores = scores.map(|at| record.reply.scores[at].as_slice());
@@ -104,6 +109,12 @@ impl Gathered {
                 }
             }
         }
+    }
+
+    /// The same text, or none, in every row.
+    fn one_text(&mut self, text: Option<&str>, rows: usize) {
+        let text = text.map(ByteArray::from);
+        self.optional(rows, |_| text.as_ref(), Cells::text);
     }
 
     fn repeat_text(&mut self, text: &str, rows: usize) {

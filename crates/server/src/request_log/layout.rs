@@ -25,6 +25,8 @@ pub(super) enum Source {
     Model,
     Version,
     Labels,
+    Experiment,
+    Arm,
     Candidate,
     /// A feature, which has a value for each candidate or for each request.
     Feature {
@@ -63,6 +65,8 @@ pub(super) fn columns(manifest: &BundleManifest) -> Vec<Spec> {
         spec("model", Source::Model, Element::Text, Shape::One),
         spec("version", Source::Version, Element::Int, Shape::One),
         spec("labels", Source::Labels, Element::Text, Shape::ListOrNull),
+        spec("experiment", Source::Experiment, Element::Text, Shape::OneOrNull),
+        spec("arm", Source::Arm, Element::Text, Shape::OneOrNull),
         spec("candidate", Source::Candidate, Element::Int, Shape::One),
     ];
     let scores: Vec<Spec> = manifest

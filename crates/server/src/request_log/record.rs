@@ -6,11 +6,15 @@ use std::time::SystemTime;
 use gatefold_engine::{Bundle, ScoreReply};
 use gatefold_features::{RawBatch, RawColumn, RawValues};
 
+use crate::experiments::Arm;
+
 /// A scored request.
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(super) request_id: String,
     pub(super) time: SystemTime,
+    /// What it was in, where it named an experiment.
+    pub(super) arm: Option<Arc<Arm>>,
     /// What the features are.
     pub(super) bundle: Arc<Bundle>,
     pub(super) reply: ScoreReply,
@@ -41,6 +45,7 @@ impl Record {
     /// A request that has just been scored by `bundle`.
     pub(crate) fn new(
         request_id: String,
+        arm: Option<Arc<Arm>>,
         bundle: &Arc<Bundle>,
         batch: &RawBatch<'_>,
         reply: &ScoreReply,
@@ -49,6 +54,7 @@ impl Record {
         Record {
             request_id,
             time: SystemTime::now(),
+            arm,
             bundle: bundle.clone(),
             reply: reply.clone(),
             fused,

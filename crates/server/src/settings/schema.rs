@@ -12,12 +12,49 @@ use serde_json::{Map, Value, json};
 
 /// A type that a setting may have.
 pub(crate) trait Described {
+    /// Whether a key of this type may be left out of a table that has no defaults.
+    const OPTIONAL: bool = false;
+
     /// The JSON schema of its values.
     fn schema() -> Value;
 }
 
-/// Declares a table of settings: a struct with its texts, its defaults, and its [`Described`].
+/// Declares a table of settings: a struct with its texts, its defaults, and its [`Described`]. Where
+/// there are no defaults, every key is needed that is no `Option`.
 macro_rules! settings {
+    (
+        $(#[doc = $about:literal])*
+        pub struct $name:ident {
+            $(
+                $(#[doc = $text:literal])*
+                $(#[serde($serde:meta)])?
+                pub $field:ident: $kind:ty,
+            )*
+        }
+    ) => {
+        $(#[doc = $about])*
+        #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            $(
+                $(#[doc = $text])*
+                $(#[serde($serde)])?
+                pub $field: $kind,
+            )*
+        }
+
+        impl $crate::settings::schema::Described for $name {
+            fn schema() -> serde_json::Value {
+                use $crate::settings::schema::{Described, table};
+                let keys = [$((stringify!($field), &[$($text),*][..], <$kind as Described>::schema())),*];
+                let mut schema = table(&[$($about),*], &serde_json::Value::Null, keys);
+                let optional = [$((stringify!($field), <$kind as Described>::OPTIONAL)),*];
+                let needed = optional.iter().filter(|(_, optional)| !optional).map(|(name, _)| *name);
+                schema["required"] = needed.collect();
+                schema
+            }
+        }
+    };
     (
         $(#[doc = $about:literal])*
         pub struct $name:ident {
@@ -188,6 +225,8 @@ described! {
 }
 
 impl<T: Described> Described for Option<T> {
+    const OPTIONAL: bool = true;
+
     fn schema() -> Value {
         T::schema()
     }
@@ -253,6 +292,17 @@ mod tests {
         assert_eq!(properties["log"]["enum"], json!(["text", "json"]));
         assert_eq!(properties["limits"]["properties"]["candidates"]["default"], 10_000);
         assert_eq!(properties["limits"]["additionalProperties"], false);
+        let experiment = &properties["experiments"]["additionalProperties"];
+        assert_eq!(experiment["required"], json!(["model", "arms"]));
+        let arm = &experiment["properties"]["arms"]["items"];
+        assert_eq!(
+            (&arm["required"], &arm["additionalProperties"]),
+            (&json!(["name", "share"]), &json!(false))
+        );
+        assert_eq!(
+            (&arm["properties"]["label"]["type"], arm["properties"]["share"].get("default")),
+            (&json!("string"), None)
+        );
         let about = properties["drain_seconds"]["description"].as_str().unwrap();
         assert!(about.starts_with("Seconds that requests in flight have to finish once"), "{about}");
         assert_eq!(properties["ort_library"].get("default"), None);

@@ -4,6 +4,7 @@
 mod access;
 mod bytes;
 mod crossed;
+mod experiments;
 mod inference;
 mod lifecycle;
 mod operator;

@@ -10,7 +10,7 @@ mod tensors;
 
 use gatefold_proto::inference::ModelInferRequest;
 use gatefold_proto::ranking::v1::ScoreRequest;
-use gatefold_server::settings::Encoding;
+use gatefold_server::settings::{Encoding, ExperimentSettings};
 use prost::Message;
 use tempfile::TempDir;
 use tonic::codec::CompressionEncoding;
@@ -18,6 +18,7 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Code, Request, Status};
 
 use crate::access::{tokens, with};
+use crate::experiments::arm;
 use crate::inference;
 use crate::support::{Bytes, Running, publish, request};
 
@@ -112,6 +113,8 @@ async fn each_is_answered_with_its_status_and_a_message_that_says_what_is_wrong(
         settings.compression.accept = vec![Encoding::Gzip];
         settings.tokens = Some(file);
         let formulas = [("revenue".to_owned(), "ctcvr * bid".to_owned())].into();
+        let gates = ExperimentSettings { model: "demo".into(), salt: None, arms: vec![arm("control", 1.0)] };
+        settings.experiments = [("gates".to_owned(), gates)].into();
         settings.formulas = [("demo".to_owned(), formulas)].into();
     })
     .await;

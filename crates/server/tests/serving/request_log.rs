@@ -13,7 +13,7 @@ use wire::column::Values;
 
 use crate::support::{Running, column, eventually, formula, request};
 
-fn logging(folder: &Path) -> impl FnOnce(&mut Settings) + use<> {
+pub(crate) fn logging(folder: &Path) -> impl FnOnce(&mut Settings) + use<> {
     let folder = folder.to_owned();
     move |settings| {
         settings.request_log.folder = Some(folder);
@@ -22,7 +22,7 @@ fn logging(folder: &Path) -> impl FnOnce(&mut Settings) + use<> {
 }
 
 /// The files in a folder, hidden ones included.
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
     files.sort();
@@ -30,14 +30,14 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The rows of a file, columns by name; text for text.
-fn rows(file: &Path) -> Vec<BTreeMap<String, Field>> {
+pub(crate) fn rows(file: &Path) -> Vec<BTreeMap<String, Field>> {
     let reader = SerializedFileReader::new(File::open(file).unwrap()).unwrap();
     let rows = reader.get_row_iter(None).unwrap().map(Result::unwrap);
     rows.map(|row| row.get_column_iter().map(|(name, field)| (name.clone(), field.clone())).collect())
         .collect()
 }
 
-fn text(text: &str) -> Field {
+pub(crate) fn text(text: &str) -> Field {
     Field::Str(text.to_owned())
 }
 

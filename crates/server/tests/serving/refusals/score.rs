@@ -225,6 +225,57 @@ pub(super) const ROWS: &[Row] = &[
         "label: is 'blue' beside version 1: give one of them",
     ),
     (
+        "unknown experiment",
+        Score(|request| of_unit(request, "gate", "user-1")),
+        Code::NotFound,
+        "no experiment is named 'gate'; the server's settings have: gates",
+    ),
+    (
+        "no name of an experiment",
+        Score(|request| of_unit(request, "", "user-1")),
+        Code::NotFound,
+        "no experiment is named ''; the server's settings have: gates",
+    ),
+    (
+        "an experiment without a unit",
+        Score(|request| of_unit(request, "gates", "")),
+        Code::InvalidArgument,
+        "experiment.unit: is empty: give what is assigned, such as the user's id",
+    ),
+    (
+        "a long unit",
+        Score(|request| of_unit(request, "gates", "0123456789abcdefg")),
+        Code::InvalidArgument,
+        "experiment.unit: has 17 bytes, at most 16 are accepted (limits.text_bytes)",
+    ),
+    (
+        "a model beside an experiment",
+        Score(|request| {
+            of_unit(request, "gates", "user-1");
+            request.model = "demo".into();
+        }),
+        Code::InvalidArgument,
+        "model: is 'demo' beside experiment 'gates', which says what scores: leave it out",
+    ),
+    (
+        "a version beside an experiment",
+        Score(|request| {
+            of_unit(request, "gates", "user-1");
+            request.version = 1;
+        }),
+        Code::InvalidArgument,
+        "version: is '1' beside experiment 'gates'",
+    ),
+    (
+        "a label beside an experiment",
+        Score(|request| {
+            of_unit(request, "gates", "user-1");
+            request.label = "canary".into();
+        }),
+        Code::InvalidArgument,
+        "label: is 'canary' beside experiment 'gates'",
+    ),
+    (
         "a priority above the highest",
         Score(|request| request.priority = 10),
         Code::InvalidArgument,
@@ -307,6 +358,12 @@ pub(super) const ROWS: &[Row] = &[
         "formula_name: is 'revenue' beside a formula: give one of them",
     ),
 ];
+
+/// Names the experiment and the unit, and no model.
+fn of_unit(request: &mut wire::ScoreRequest, name: &str, unit: &str) {
+    request.model = String::new();
+    request.experiment = Some(wire::ExperimentUnit { name: name.into(), unit: unit.into() });
+}
 
 /// Asks for a fused score, of a further column `bid` for all that it names.
 fn fuse(request: &mut wire::ScoreRequest, formula: &str) {
