@@ -40,6 +40,10 @@ pub(crate) struct Args {
     /// Version of the model; 0 means the one that takes traffic
     #[arg(long, value_name = "N", default_value_t = 0)]
     version: u64,
+    /// Experiment of the server's settings: each request is of a unit of its own, load-0, load-1, …, whose arm
+    /// says what scores it
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["model", "version"])]
+    experiment: Option<String>,
     #[command(flatten)]
     access: client::Access,
     /// JSON file with an array of requests, sent in turn
@@ -99,7 +103,8 @@ pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     let (prepared, connections) = runtime.block_on(prepare(&args))?;
     let bar = console.bar((args.warmup + args.duration).as_secs(), "s");
-    let server = Server { prepared, connections, timeout: args.timeout };
+    let experiment = args.experiment;
+    let server = Server { prepared, experiment, connections, timeout: args.timeout };
     let patience = args.timeout + Duration::from_secs(1);
     let times = Times { warmup: args.warmup, duration: args.duration, patience };
     let generator = Generator::new(server, times, bar)?;
@@ -128,12 +133,16 @@ async fn prepare(args: &Args) -> anyhow::Result<(Vec<Prepared>, Vec<Connection>)
     let wanted = api::GetModelRequest {
         model: args.model.clone(),
         version: args.version,
+        experiment: args.experiment.as_deref().map(|name| wire::unit(name, 0)),
         ..api::GetModelRequest::default()
     };
     let model = first.get_model(wanted).await.map_err(Refused::from)?.into_inner();
     let mut prepared = Vec::with_capacity(examples.len());
     for example in &examples {
         let mut request = client::score_request(example, &model).context(path.clone())?;
+        if args.experiment.is_some() {
+            request.model.clear();
+        }
         request.version = args.version;
         request.priority = args.priority;
         request.outputs.clone_from(&args.outputs);
@@ -142,7 +151,9 @@ async fn prepare(args: &Args) -> anyhow::Result<(Vec<Prepared>, Vec<Connection>)
             client::with_candidates(&mut request, candidates);
         }
         if prepared.is_empty() {
-            first.score(request.clone()).await.map_err(Refused::from).context("the first request")?;
+            let experiment = args.experiment.as_deref().map(|name| wire::unit(name, 0));
+            let request = api::ScoreRequest { experiment, ..request.clone() };
+            first.score(request).await.map_err(Refused::from).context("the first request")?;
         }
         prepared.push(Prepared { message: request.encode_to_vec().into(), candidates });
     }

@@ -20,7 +20,8 @@ use crate::console::Console;
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  gatefold request --model mmoe --file work/samples/examples.json --top-k 5 --output ctr\n  \
-                  gatefold request --model mmoe --parquet work/samples/raw-test.parquet --row 0 --json"
+                  gatefold request --model mmoe --parquet work/samples/raw-test.parquet --row 0 --json\n  \
+                  gatefold request --experiment gates --unit user-1 --file work/samples/examples.json"
 )]
 pub(crate) struct Args {
     /// Address of the server
@@ -35,6 +36,12 @@ pub(crate) struct Args {
     /// Label of the version, such as canary, in place of its number
     #[arg(long, value_name = "LABEL", default_value = "", conflicts_with = "version")]
     label: String,
+    /// Experiment of the server's settings that says what scores the --unit
+    #[arg(long, value_name = "NAME", requires = "unit", conflicts_with_all = ["model", "version", "label"])]
+    experiment: Option<String>,
+    /// Unit of the --experiment, such as the user's id
+    #[arg(long, value_name = "UNIT", requires = "experiment")]
+    unit: Option<String>,
     #[command(flatten)]
     access: client::Access,
     #[command(flatten)]
@@ -103,6 +110,10 @@ pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<()> {
         (None, None) => bail!("give --file or --parquet"),
     };
     let mut request = client::score_request(&json, &model)?;
+    request.experiment = experiment(&args);
+    if request.experiment.is_some() {
+        request.model.clear();
+    }
     request.version = args.version;
     request.label.clone_from(&args.label);
     request.outputs.clone_from(&args.outputs);
@@ -121,10 +132,20 @@ pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<()> {
 /// Connects, and asks what the model wants.
 async fn describe(args: &Args) -> anyhow::Result<(Client, api::Model)> {
     let mut client = Client::new(client::connect_with(&args.server, &args.access).await?);
-    let wanted =
-        api::GetModelRequest { model: args.model.clone(), version: args.version, label: args.label.clone() };
+    let wanted = api::GetModelRequest {
+        model: args.model.clone(),
+        version: args.version,
+        label: args.label.clone(),
+        experiment: experiment(args),
+    };
     let model = client.get_model(wanted).await.map_err(Refused::from)?.into_inner();
     Ok((client, model))
+}
+
+/// The unit that is to be scored by its arm.
+fn experiment(args: &Args) -> Option<api::ExperimentUnit> {
+    let (name, unit) = args.experiment.clone().zip(args.unit.clone())?;
+    Some(api::ExperimentUnit { name, unit })
 }
 
 /// A JSON file's request: the only one, or the one asked for of an array.
@@ -206,6 +227,10 @@ fn as_json(reply: &api::ScoreResponse) -> Value {
     if !reply.labels.is_empty() {
         value["labels"] = json!(reply.labels);
     }
+    if !reply.experiment.is_empty() {
+        value["experiment"] = json!(reply.experiment);
+        value["arm"] = json!(reply.arm);
+    }
     if !reply.fused.is_empty() {
         value["fused"] = json!(reply.fused);
     }
@@ -271,8 +296,13 @@ fn as_table(reply: &api::ScoreResponse) -> String {
     table.column_iter_mut().for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     let gates: String = reply.gates.iter().map(|gate| gate_table(reply, gate)).collect();
     let timings = reply.timings.unwrap_or_default();
+    let arm = match (reply.experiment.as_str(), reply.arm.as_str()) {
+        ("", _) => String::new(),
+        (experiment, "") => format!(", in no arm of experiment '{experiment}'"),
+        (experiment, arm) => format!(", arm '{arm}' of experiment '{experiment}'"),
+    };
     format!(
-        "{} version {}, request '{}'\n\n{table}\n\n{gates}encode {} us, queue {} us, infer {} us, total {} us",
+        "{} version {}{arm}, request '{}'\n\n{table}\n\n{gates}encode {} us, queue {} us, infer {} us, total {} us",
         reply.model,
         reply.version,
         reply.request_id,

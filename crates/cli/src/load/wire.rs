@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gatefold_proto::ranking::v1::ScoreResponse;
+use gatefold_proto::ranking::v1::{ExperimentUnit, ScoreRequest, ScoreResponse};
 use gatefold_server::client::Link;
 use gatefold_server::metrics::code_name;
 use prost::Message;
@@ -26,6 +26,8 @@ pub(super) struct Prepared {
 pub(super) struct Server {
     /// What is sent, in turn.
     pub(super) prepared: Vec<Prepared>,
+    /// Experiment that each request names with a unit of its own.
+    pub(super) experiment: Option<String>,
     /// Open connections.
     pub(super) connections: Vec<Connection>,
     /// Deadline of each request.
@@ -36,7 +38,14 @@ impl Target for Server {
     async fn send(&self, index: usize) -> Result<usize, &'static str> {
         let prepared = &self.prepared[index % self.prepared.len()];
         let mut connection = self.connections[index % self.connections.len()].clone();
-        match connection.score(prepared.message.clone(), self.timeout).await {
+        let mut message = prepared.message.clone();
+        if let Some(name) = &self.experiment {
+            // The fields of a message may come in pieces, so what is encoded already stays as it is.
+            let experiment = Some(unit(name, index));
+            let rest = ScoreRequest { experiment, ..ScoreRequest::default() }.encode_to_vec();
+            message = [message, rest.into()].concat().into();
+        }
+        match connection.score(message, self.timeout).await {
             Ok(reply) if reply.outputs.iter().any(|output| output.scores.len() != prepared.candidates) => {
                 Err("WRONG_REPLY (not one score a candidate)")
             }
@@ -44,6 +53,11 @@ impl Target for Server {
             Err(status) => Err(word(&status)),
         }
     }
+}
+
+/// The unit of the request of this number.
+pub(super) fn unit(experiment: &str, index: usize) -> ExperimentUnit {
+    ExperimentUnit { name: experiment.to_owned(), unit: format!("load-{index}") }
 }
 
 fn word(status: &Status) -> &'static str {
