@@ -59,8 +59,16 @@ impl ForeignModel {
     pub fn open(path: &Path) -> Result<Self, ForeignError> {
         let bytes =
             fs::read(path).map_err(|source| ForeignError::Read { path: path.to_path_buf(), source })?;
+        Self::from_bytes(&bytes, path)
+    }
+
+    /// As [`open`](Self::open), where the file's bytes are at hand.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self, ForeignError> {
         let not_onnx = |reason: String| ForeignError::NotOnnx { path: path.to_path_buf(), reason };
-        let model = ModelProto::decode(bytes.as_slice()).map_err(|error| not_onnx(error.to_string()))?;
+        let model = ModelProto::decode(bytes).map_err(|error| not_onnx(error.to_string()))?;
         if model.graph.as_ref().is_none_or(|graph| graph.node.is_empty()) {
             return Err(not_onnx("it holds no graph".into()));
         }

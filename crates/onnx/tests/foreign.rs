@@ -138,13 +138,7 @@ label = "buy"
 "#;
 
 fn open(model: &ModelProto) -> Result<ForeignModel, ForeignError> {
-    let folder = std::env::temp_dir().join(format!("gatefold-foreign-{:?}", std::thread::current().id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let path = folder.join("model.onnx");
-    std::fs::write(&path, model.encode_to_vec()).unwrap();
-    let opened = ForeignModel::open(&path);
-    std::fs::remove_dir_all(&folder).unwrap();
-    opened
+    ForeignModel::from_bytes(&model.encode_to_vec(), Path::new("model.onnx"))
 }
 
 fn adapt(model: &ModelProto, map: &str) -> Result<ModelProto, ForeignError> {
@@ -328,4 +322,30 @@ fn a_map_is_suggested_from_what_the_graph_shows() {
     let tasks: Vec<(&str, Option<usize>, bool)> =
         map.tasks.iter().map(|task| (task.name.as_str(), task.column, task.sigmoid)).collect();
     assert_eq!(tasks, [("y_0", Some(0), true), ("y_1", Some(1), true), ("z", None, true)]);
+}
+
+/// Names that TOML has to quote, nodes that read each other, and more columns than anyone lists.
+#[test]
+fn any_graph_gets_a_suggestion_that_can_be_read() {
+    let mut model = model();
+    let graph = model.graph.as_mut().unwrap();
+    graph.node.push(node("Identity", &["loop"], &["back"]));
+    graph.node.push(node("Cast", &["back"], &["loop"]));
+    graph.input.push(port("loop", DataType::Float, &[-1]));
+    graph.input.push(port("a \"b\"\\\n\u{7f}", DataType::Float, &[-1, i64::MAX]));
+    graph.output.push(port("loop", DataType::Float, &[-1, 1 << 60]));
+    // Each doubles what is followed, unless it is followed once.
+    for depth in 0..64 {
+        let (above, below) = (format!("j{depth}"), format!("j{}", depth + 1));
+        graph.node.push(node("Concat", &[&below, &below], &[&above]));
+    }
+    graph.node.push(node("Sigmoid", &["a"], &["j64"]));
+    graph.output.push(port("j0", DataType::Float, &[-1]));
+    let text = open(&model).unwrap().suggest("shop").unwrap();
+    let map: toml::Value = toml::from_str(&text).unwrap();
+    let features = map["feature"].as_array().unwrap();
+    assert_eq!(features.last().unwrap()["input"].as_str(), Some("a \"b\"\\\n\u{7f}"));
+    assert!(text.contains("has 1152921504606846976 columns, here are the first 1000"), "{text}");
+    assert_eq!(map["task"].as_array().unwrap().len(), 3 + 1000 + 1);
+    assert_eq!(map["task"][1003].get("sigmoid"), None, "a join of sigmoids is one");
 }

@@ -5,11 +5,14 @@
 //! from its name and left to the person.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt::Write as _,
 };
 
-use gatefold_proto::onnx::{GraphProto, NodeProto, TensorProto, tensor_proto::DataType};
+use gatefold_proto::onnx::{
+    GraphProto, NodeProto, TensorProto,
+    tensor_proto::{DataLocation, DataType},
+};
 
 use super::{
     ForeignError, ForeignModel, Port,
@@ -34,6 +37,9 @@ const ITEM_WORDS: [&str; 12] = [
 ];
 const CONTEXT_WORDS: [&str; 8] = ["hour", "weekday", "day", "context", "ctx", "time", "position", "device"];
 
+/// A matrix of more columns than this is not taken apart into features, or tasks.
+const MOST_COLUMNS: usize = 1000;
+
 /// Operators that hand on the values they read, or their place in the graph.
 const TRANSPARENT: [&str; 6] = ["Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten"];
 
@@ -53,7 +59,9 @@ impl ForeignModel {
             let cuts = reader.cuts(&port.name)?;
             match trailing {
                 [Some(width)]
-                    if !cuts.is_empty() && cuts.iter().all(|(start, end, _)| start < end && end <= width) =>
+                    if *width <= MOST_COLUMNS
+                        && !cuts.is_empty()
+                        && cuts.iter().all(|(start, end, _)| start < end && end <= width) =>
                 {
                     matrix(&mut text, &port, *width, &cuts);
                 }
@@ -70,7 +78,7 @@ impl ForeignModel {
                         width.map(|width| (width, open)),
                     );
                     if plain_name(&port.name) != port.name {
-                        let _ = writeln!(text, "input = \"{}\"", port.name);
+                        let _ = writeln!(text, "input = {}", quoted(&port.name));
                     }
                 }
             }
@@ -78,13 +86,17 @@ impl ForeignModel {
         for port in self.outputs() {
             let last = port.dims.as_ref().and_then(|dims| dims.get(1..)?.last().copied().flatten());
             let columns = last.unwrap_or(1).max(1);
-            for column in 0..columns {
+            if columns > MOST_COLUMNS {
+                let _ =
+                    writeln!(text, "\n# An output has {columns} columns, here are the first {MOST_COLUMNS}.");
+            }
+            for column in 0..columns.min(MOST_COLUMNS) {
                 let name = plain_name(&port.name);
                 let name = if columns > 1 { format!("{name}_{column}") } else { name };
                 let _ =
                     write!(text, "\n[[task]]\nname = \"{name}\"\nlabel = \"{name}\"  # the label's column\n");
                 if name != port.name {
-                    let _ = writeln!(text, "output = \"{}\"", port.name);
+                    let _ = writeln!(text, "output = {}", quoted(&port.name));
                 }
                 if columns > 1 {
                     let _ = writeln!(text, "column = {column}");
@@ -111,7 +123,7 @@ fn matrix(text: &mut String, port: &Port, width: usize, cuts: &[(usize, usize, O
         for (column, width) in parts {
             let name = format!("{}_{column}", plain_name(&port.name).to_lowercase());
             feature(text, &name, port, codes, (width > 1).then_some((width, false)));
-            let _ = writeln!(text, "input = \"{}\"\ncolumn = {column}", port.name);
+            let _ = writeln!(text, "input = {}\ncolumn = {column}", quoted(&port.name));
         }
         next = end;
     }
@@ -166,6 +178,22 @@ fn plain_name(name: &str) -> String {
     if name.is_empty() { "value".to_owned() } else { name }
 }
 
+/// A text as TOML has it.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => quoted.extend(['\\', letter]),
+            letter if letter.is_control() => {
+                let _ = write!(quoted, "\\u{:04X}", u32::from(letter));
+            }
+            letter => quoted.push(letter),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
 /// Whether a tensor holds one value.
 fn is_one(tensor: &TensorProto) -> bool {
     tensor.dims.iter().all(|dim| *dim == 1)
@@ -202,8 +230,11 @@ impl<'g> Reader<'g> {
     /// Nodes that read the value, or what is handed on of it.
     fn readers(&self, name: &str) -> Vec<&'g NodeProto> {
         let mut found = Vec::new();
-        let mut open = vec![name];
+        let (mut open, mut seen) = (vec![name], HashSet::new());
         while let Some(name) = open.pop() {
+            if !seen.insert(name) {
+                continue;
+            }
             for node in self.readers.get(name).into_iter().flatten() {
                 match TRANSPARENT.iter().any(|operator| is(node, operator)) {
                     true => open.extend(node.output.iter().map(String::as_str)),
@@ -230,8 +261,11 @@ impl<'g> Reader<'g> {
         for slice in self.readers(name).into_iter().filter(|node| is(node, "Slice")) {
             let bound = |place: usize| -> Result<Option<i64>, ForeignError> {
                 let constant = slice.input.get(place).and_then(|name| self.constants.get(name.as_str()));
+                // One in a file beside the model's is no bound that is looked for.
+                let inside = |tensor: &&TensorProto| tensor.data_location != DataLocation::External as i32;
                 let values = constant
                     .filter(|tensor| is_one(tensor))
+                    .filter(inside)
                     .map(|tensor| tensor::integers(tensor, std::path::Path::new("")));
                 Ok(values.transpose()?.and_then(|values| values.first().copied()))
             };
@@ -247,8 +281,11 @@ impl<'g> Reader<'g> {
 
     /// Whether the value comes straight from a sigmoid or a softmax.
     fn is_probability(&self, name: &str) -> bool {
-        let mut open = vec![name];
+        let (mut open, mut seen) = (vec![name], HashSet::new());
         while let Some(name) = open.pop() {
+            if !seen.insert(name) {
+                continue;
+            }
             let Some(node) = self.producers.get(name) else { return false };
             let handed = TRANSPARENT.iter().chain(["Concat"].iter()).any(|operator| is(node, operator));
             match node.op_type.as_str() {
