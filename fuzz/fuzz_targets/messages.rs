@@ -1,4 +1,8 @@
 //! Bytes that a caller sends as a message of any service.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gatefold_fuzz::messages(bytes));
+use gatefold_fuzz::{seeds, target};
+
+libfuzzer_sys::fuzz_target!(init: seeds::plant("messages"), |bytes: &[u8]| {
+    (target("messages").run)(bytes);
+});

@@ -1,6 +1,8 @@
 //! Bytes that a caller sends as a `ScoreRequest`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    gatefold_fuzz::score_request(bytes);
+use gatefold_fuzz::{seeds, target};
+
+libfuzzer_sys::fuzz_target!(init: seeds::plant("score_request"), |bytes: &[u8]| {
+    (target("score_request").run)(bytes);
 });

@@ -1,6 +1,8 @@
 //! Text that a file holds: settings of the server, and its tokens file.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|text: &str| {
-    gatefold_fuzz::settings(text);
+use gatefold_fuzz::{seeds, target};
+
+libfuzzer_sys::fuzz_target!(init: seeds::plant("settings"), |bytes: &[u8]| {
+    (target("settings").run)(bytes);
 });

@@ -35,6 +35,8 @@ use crate::settings::{Limits, Settings};
 use crate::status::Refusal;
 use crate::stream;
 
+pub use request::batch as raw_batch;
+
 /// Answers the calls of the Open Inference Protocol. Cheap to clone; all clones are one service.
 #[derive(Clone)]
 pub struct InferenceService {

@@ -64,7 +64,13 @@ pub(super) fn question<'a>(
     });
     let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
     let priority = priority(request)?;
-    Ok(Question { batch: batch(request, model, limits)?, outputs, gates: false, deadline, priority })
+    Ok(Question {
+        batch: batch(request, &model.model.name, model.bundle.encoder(), limits)?,
+        outputs,
+        gates: false,
+        deadline,
+        priority,
+    })
 }
 
 const SHARED_MEMORY: &str = "shared_memory_region";
@@ -114,30 +120,31 @@ struct Given<'a> {
     missing: Option<Tensor<'a>>,
 }
 
-fn batch<'a>(
+/// Raw values of a request's inputs, borrowed from the message; `model` is the name, for messages, of the
+/// model that `encoder` belongs to.
+///
+/// # Errors
+/// A size beyond `limits`, inputs that are no feature of the model, are given twice or are absent, and
+/// elements, shapes or rows that do not fit their feature or each other.
+pub fn batch<'a>(
     request: &'a ModelInferRequest,
-    model: &ModelInfo,
+    model: &str,
+    encoder: &Encoder,
     limits: &Limits,
 ) -> Result<RawBatch<'a>, FieldError> {
-    let encoder = model.bundle.encoder();
     let features = &encoder.set().features;
-    let given = given(request, model, limits)?;
+    let given = given(request, model, encoder, limits)?;
     let sent = || given.iter().zip(features).filter(|(_, fitted)| !fitted.feature.is_crossed());
     let absent = sent().filter(|(given, _)| given.value.is_none());
     let absent: Vec<String> = absent.map(|(_, fitted)| format!("'{}'", fitted.feature.name)).collect();
     if !absent.is_empty() {
-        let problem = format!(
-            "model '{}' expects {}; missing: {}",
-            model.model.name,
-            sent().count(),
-            absent.join(", ")
-        );
+        let problem = format!("model '{model}' expects {}; missing: {}", sent().count(), absent.join(", "));
         return Err(FieldError::new("inputs", problem));
     }
     let mut columns = Vec::with_capacity(features.len());
     for (given, fitted) in sent() {
         let feature = &fitted.feature;
-        let column = column(given, feature, &model.model.name, limits)?;
+        let column = column(given, feature, model, limits)?;
         columns.push(Rows { feature, column });
     }
     rows::batch(columns)
@@ -146,10 +153,10 @@ fn batch<'a>(
 /// The inputs, by feature.
 fn given<'a>(
     request: &'a ModelInferRequest,
-    model: &ModelInfo,
+    model: &str,
+    encoder: &Encoder,
     limits: &Limits,
 ) -> Result<Vec<Given<'a>>, FieldError> {
-    let encoder = model.bundle.encoder();
     let inputs = &request.inputs;
     if inputs.len() > limits.columns {
         let problem = Problem::OverLimit(format!(
@@ -216,10 +223,10 @@ fn resolve(name: &str, encoder: &Encoder) -> Option<(usize, Part)> {
     (encoder.set().features[index].feature.kind == Kind::Sequence).then_some((index, Part::Length))
 }
 
-fn unexpected(name: &str, model: &ModelInfo, encoder: &Encoder) -> String {
+fn unexpected(name: &str, model: &str, encoder: &Encoder) -> String {
     let known = encoder.set().sent().map(|feature| feature.name.as_str());
     let meant = nearest(name, known).map_or_else(String::new, |near| format!(" (did you mean '{near}'?)"));
-    format!("model '{}' expects no such input{meant}; ModelMetadata lists those it expects", model.model.name)
+    format!("model '{model}' expects no such input{meant}; ModelMetadata lists those it expects")
 }
 
 /// The raw column of one feature, which is given.

@@ -1,16 +1,15 @@
 //! Whatever bytes arrive, nothing panics: the entries of the fuzz targets, on bytes drawn by
 //! proptest, the same on every run.
 
-#[expect(unreachable_pub, reason = "public in the crate of the fuzz targets")]
+#[expect(dead_code, unreachable_pub, reason = "public in the crate of the fuzz targets")]
 #[path = "../../../../fuzz/src/entries.rs"]
 mod entries;
 
-use entries::Reached;
+use std::cell::Cell;
+
+use entries::{Reached, TARGETS, target};
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
-use prost::Message;
-
-use crate::support::request;
 
 /// Draws `cases` values, the same ones each time.
 fn check<T: std::fmt::Debug>(cases: u32, strategy: impl Strategy<Value = T>, test: impl Fn(T)) {
@@ -54,62 +53,82 @@ fn delimited(field: u8, content: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn any_bytes_are_refused_or_encoded() {
-    check(20_000, prop::collection::vec(any::<u8>(), 0..400), |bytes| {
-        entries::score_request(&bytes);
-        entries::messages(&bytes);
-    });
+fn seeds_are_taken() {
+    for target in &TARGETS {
+        for (index, seed) in (target.seeds)().iter().enumerate() {
+            assert_eq!((target.run)(seed), Reached::Taken, "seed {index} of {}", target.name);
+        }
+    }
 }
 
 #[test]
-fn any_fields_are_refused_or_encoded() {
-    let decoded = std::cell::Cell::new(0);
-    check(20_000, prop::collection::vec(fields(), 0..8), |parts| {
-        entries::messages(&parts.concat());
-        if entries::score_request(&parts.concat()) != Reached::Nothing {
-            decoded.set(decoded.get() + 1);
+fn any_bytes_are_refused_or_taken() {
+    check(3000, prop::collection::vec(any::<u8>(), 0..400), |bytes| {
+        for target in &TARGETS {
+            (target.run)(&bytes);
         }
     });
-    assert!(decoded.get() > 1000, "{} are messages", decoded.get());
 }
 
-/// A good message with a few bytes changed, removed, repeated or put in.
 #[test]
-fn damaged_messages_are_refused_or_encoded() {
-    let good = request(&[10.0, 20.0, 30.0]).encode_to_vec();
-    assert_eq!(entries::score_request(&good), Reached::Features);
-    let change = (0_u8..4, any::<prop::sample::Index>(), any::<u8>());
-    let (decoded, encoded) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
-    check(30_000, prop::collection::vec(change, 1..4), |changes| {
-        let mut bytes = good.clone();
-        for (kind, at, byte) in changes {
-            let at = at.index(bytes.len());
-            match kind {
-                0 => bytes[at] = byte,
-                1 => bytes[at] ^= 1 << (byte % 8),
-                2 => drop(bytes.remove(at)),
-                _ => bytes.insert(at, bytes[at]),
+fn any_fields_are_refused_or_taken() {
+    let targets = ["score_request", "infer_request", "messages", "onnx"].map(target);
+    let read = [const { Cell::new(0) }; 4];
+    check(10_000, prop::collection::vec(fields(), 0..8), |parts| {
+        for (target, read) in targets.iter().zip(&read) {
+            read.set(read.get() + u32::from((target.run)(&parts.concat()) != Reached::Nothing));
+        }
+    });
+    // A file without a graph is none, whatever its fields.
+    let least = [1000, 1000, 1000, 0];
+    assert!(read.iter().zip(least).all(|(read, least)| read.get() >= least), "{read:?} are messages");
+}
+
+/// Seeds with a few bytes changed, removed, repeated or put in.
+#[test]
+fn damaged_seeds_are_refused_or_taken() {
+    for target in &TARGETS {
+        let seeds = (target.seeds)();
+        let change = (0_u8..4, any::<prop::sample::Index>(), any::<u8>());
+        let cases = (0..seeds.len(), prop::collection::vec(change, 1..4));
+        let counts = [const { Cell::new(0) }; 3];
+        check(2000, cases, |(seed, changes)| {
+            let mut bytes = seeds[seed].clone();
+            for (kind, at, byte) in changes {
+                let at = at.index(bytes.len());
+                match kind {
+                    0 => bytes[at] = byte,
+                    1 => bytes[at] ^= 1 << (byte % 8),
+                    2 => drop(bytes.remove(at)),
+                    _ => bytes.insert(at, bytes[at]),
+                }
             }
-        }
-        match entries::score_request(&bytes) {
-            Reached::Nothing => {}
-            Reached::Message => decoded.set(decoded.get() + 1),
-            Reached::Features => encoded.set(encoded.get() + 1),
-        }
-    });
-    assert!(
-        decoded.get() > 1000 && encoded.get() > 1000,
-        "{} decoded, {} encoded",
-        decoded.get(),
-        encoded.get()
-    );
+            let count = &counts[(target.run)(&bytes) as usize];
+            count.set(count.get() + 1);
+        });
+        let [nothing, refused, taken] = counts.map(Cell::into_inner);
+        assert!(nothing + refused > 500 && taken > 40, "{}: {nothing}, {refused}, {taken}", target.name);
+    }
 }
 
 #[test]
-fn any_text_is_refused_or_taken_as_settings() {
-    check(2000, any::<String>(), |text| entries::settings(&text));
+fn any_text_is_refused_or_taken() {
     let keys = "(workers|listen|limits|tls|versions|caller|name|rights|log|[a-z]{1,5})";
     let values = r#"(= ?(-?[0-9]{1,20}|"[a-z.:0-9]{0,9}"|\[[0-9]?\]|\{\}|nan|inf|true))"#;
     let lines = format!(r"(\[{{0,2}}{keys}\]{{0,2}}\n|{keys} {values}\n){{0,8}}");
-    check(5000, prop::string::string_regex(&lines).unwrap(), |text| entries::settings(&text));
+    let arithmetic = r"((ctr|`a b`|-|\+|1|\.5|2e|sqrt|max|coalesce)( |\(|\)|,|\^|\*|/)){0,12}";
+    for (name, form) in [
+        ("settings", lines.as_str()),
+        ("recipe", lines.as_str()),
+        ("formula", arithmetic),
+        ("traceparent", "[0-9a-f-]{50,60}"),
+    ] {
+        let run = target(name).run;
+        check(2000, any::<String>(), |text| {
+            run(text.as_bytes());
+        });
+        check(3000, prop::string::string_regex(form).unwrap(), |text| {
+            run(text.as_bytes());
+        });
+    }
 }
