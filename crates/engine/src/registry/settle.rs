@@ -204,6 +204,13 @@ impl Inner {
             recorded_unfit = warm_up.unfit,
             "the model is loaded"
         );
+        if warm_up.unfit > 0 && warm_up.requests == 0 {
+            tracing::warn!(
+                %model,
+                recorded_unfit = warm_up.unfit,
+                "none of the last requests fits the version's features: callers that go on like this are refused"
+            );
+        }
         Ok(())
     }
 
