@@ -123,7 +123,7 @@ impl RequestLog {
 
     /// Queues a request, or counts it as given up.
     pub(crate) fn push(&self, record: Record) {
-        let bytes = record.bytes();
+        let bytes = record.bytes;
         let before = self.queued.fetch_add(bytes, Ordering::Relaxed);
         let fits = before + bytes <= self.queue_bytes;
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);

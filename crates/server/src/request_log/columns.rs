@@ -3,12 +3,13 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use gatefold_features::{RawBatch, RawColumn, RawValues};
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, FloatType, Int64Type};
 use parquet::errors::Result;
 use parquet::file::writer::SerializedColumnWriter;
 
 use super::layout::{Element, Shape, Source, Spec};
-use super::record::{Column, Record, Values};
+use super::record::Record;
 
 /// One column of a row group.
 #[derive(Debug)]
@@ -38,10 +39,10 @@ impl Gathered {
         Gathered { spec, cells, definition: Vec::new(), repetition: Vec::new() }
     }
 
-    /// Adds a row for each candidate of `record`; bytes added, roughly.
-    pub(super) fn add(&mut self, record: &Record) -> usize {
+    /// Adds a row for each candidate of `record`, whose values are `raw`; bytes added, roughly.
+    pub(super) fn add(&mut self, record: &Record, raw: &RawBatch<'_>) -> usize {
         let before = self.bytes();
-        let rows = record.request_of.len();
+        let rows = raw.candidates;
         let source = self.spec.source.clone();
         match &source {
             Source::RequestId => self.repeat_text(&record.request_id, rows),
@@ -69,29 +70,31 @@ impl Gathered {
             Source::Fused => {
                 self.optional(rows, |row| Some(record.fused.as_ref()?[row]), Cells::double);
             }
-            Source::Feature { name, item } => match record.columns.iter().find(|(found, _)| found == name) {
-                Some((_, column)) => self.feature(column, *item, record),
+            Source::Feature { name, item } => match raw.columns.iter().find(|(found, _)| found == name) {
+                Some((_, column)) => self.feature(column, *item, raw),
                 None => (0..rows).for_each(|_| self.null()),
             },
         }
         self.bytes() - before
     }
 
-    fn feature(&mut self, column: &Column, item: bool, record: &Record) {
-        let rows = record.request_of.len();
-        let place = |row: usize| if item { row } else { record.request_of[row] as usize };
+    fn feature(&mut self, column: &RawColumn<'_>, item: bool, raw: &RawBatch<'_>) {
+        let rows = raw.candidates;
+        let place = |row: usize| if item { row } else { raw.request_of[row] as usize };
         let present = |row: usize| Some(place(row)).filter(|row| !column.is_missing(*row));
         match &column.values {
-            Values::Ints(values) if self.spec.element == Element::Double => {
+            RawValues::Ints(values) if self.spec.element == Element::Double => {
                 self.optional(rows, |row| Some(values[present(row)?] as f64), Cells::double);
             }
-            Values::Ints(values) => self.optional(rows, |row| Some(values[present(row)?]), Cells::int),
-            Values::Floats(values) => self.optional(rows, |row| Some(values[present(row)?]), Cells::double),
-            Values::Texts(values) => {
-                let texts: Vec<ByteArray> = values.iter().map(|text| ByteArray::from(&**text)).collect();
+            RawValues::Ints(values) => self.optional(rows, |row| Some(values[present(row)?]), Cells::int),
+            RawValues::Floats(values) => {
+                self.optional(rows, |row| Some(values[present(row)?]), Cells::double)
+            }
+            RawValues::Texts(values) => {
+                let texts: Vec<ByteArray> = values.iter().map(|text| ByteArray::from(*text)).collect();
                 self.optional(rows, |row| Some(&texts[present(row)?]), Cells::text);
             }
-            Values::IntLists { values, offsets } => {
+            RawValues::IntLists { values, offsets } => {
                 for row in 0..rows {
                     match present(row) {
                         Some(row) => self.list(values[range(offsets, row)].iter().copied(), Cells::int),
@@ -99,8 +102,8 @@ impl Gathered {
                     }
                 }
             }
-            Values::TextLists { values, offsets } => {
-                let texts: Vec<ByteArray> = values.iter().map(|text| ByteArray::from(&**text)).collect();
+            RawValues::TextLists { values, offsets } => {
+                let texts: Vec<ByteArray> = values.iter().map(|text| ByteArray::from(*text)).collect();
                 for row in 0..rows {
                     match present(row) {
                         Some(row) => self.list(texts[range(offsets, row)].iter(), Cells::text),

@@ -97,8 +97,9 @@ impl LogFile {
     /// Adds the candidates of a request.
     pub(super) fn add(&mut self, record: &Record) -> Result<(), WriteError> {
         self.requests += 1;
-        self.rows += record.request_of.len() as u64;
-        self.gathered_bytes += self.columns.iter_mut().map(|column| column.add(record)).sum::<usize>();
+        let raw = record.batch.raw();
+        self.rows += raw.candidates as u64;
+        self.gathered_bytes += self.columns.iter_mut().map(|column| column.add(record, &raw)).sum::<usize>();
         if self.gathered_bytes < GROUP_BYTES { Ok(()) } else { self.write_group() }
     }
 

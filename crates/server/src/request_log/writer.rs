@@ -69,7 +69,7 @@ impl Writer {
     }
 
     fn write(&mut self, record: &Record) {
-        self.queued.fetch_sub(record.bytes(), Ordering::Relaxed);
+        self.queued.fetch_sub(record.bytes, Ordering::Relaxed);
         if self.paused_until.is_some_and(|until| Instant::now() < until) {
             self.counters.failed.inc();
             return;
