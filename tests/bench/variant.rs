@@ -3,9 +3,10 @@
 use std::{fs::File, io, path::Path};
 
 use anyhow::{Context, Result};
-use gatefold_engine::{Bundle, BundleWriter};
+use gatefold_backend_ort::{OrtLoader, OrtSettings};
+use gatefold_engine::{Bundle, BundleWriter, golden};
 use gatefold_onnx::Quantization;
-use gatefold_trainer::quantize;
+use gatefold_trainer::{observe, quantize};
 use serde_json::{Value, json};
 
 /// How far scores in int8 may be from those of an untrained model.
@@ -15,7 +16,10 @@ const INT8_TOLERANCE: f32 = 0.01;
 pub(crate) fn int8(model: &Path, to: &Path) -> Result<Value> {
     let bundle = Bundle::open_latest(model)?;
     let quantization = Quantization { tables: None, products: true };
-    let copy = quantize(&bundle, quantization, INT8_TOLERANCE, &[], to, |_| Ok(()))?;
+    let folder = tempfile::tempdir()?;
+    let batches = golden::batches(&bundle)?;
+    let ranges = observe(&bundle, &OrtLoader::new(OrtSettings::default())?, &batches, folder.path())?;
+    let copy = quantize(&bundle, quantization, &ranges, INT8_TOLERANCE, &[], to, |_| Ok(()))?;
     Ok(json!({ "bundle": copy.bundle.path(), "products": copy.products }))
 }
 

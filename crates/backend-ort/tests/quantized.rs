@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, path::Path, sync::OnceLock};
 
 use gatefold_backend_ort::find_library;
 use gatefold_graph::{ElementType, Fact, Graph, Init, Level, NodeId, Op, Parameter, passes::user_once};
-use gatefold_onnx::{ExportOptions, ExternalWeights, Quantization, TableType, export, quantize};
+use gatefold_onnx::{
+    ExportOptions, ExternalWeights, OBSERVED, Quantization, Range, Ranges, TableType, export, observe, quantize,
+};
 use ort::{
     environment::Environment,
     session::{Session, SessionInputValue},
@@ -58,8 +60,23 @@ fn model() -> (Graph, Parameters) {
     (graph, parameters)
 }
 
-/// Exports both forms, rewrites them, and gives the outputs of each with the counts of the rewrite.
-fn rewritten(parameters: &Parameters, quantization: Quantization) -> Vec<(Outputs, [usize; 2])> {
+/// How rows of products are quantized.
+#[derive(Clone, Copy, PartialEq)]
+enum Rows {
+    /// By the range of all of [`codes`].
+    Observed,
+    /// By the range of their batch.
+    AsTheyCome,
+}
+
+/// Exports both forms, rewrites them, and gives the outputs of each for `codes` with the counts of the
+/// rewrite.
+fn rewritten(
+    parameters: &Parameters,
+    quantization: Quantization,
+    rows: Rows,
+    asked: &[i32],
+) -> Vec<(Outputs, [usize; 2])> {
     let (plain, _) = model();
     let split = user_once(&plain, &|name| name == "user").unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -75,8 +92,9 @@ fn rewritten(parameters: &Parameters, quantization: Quantization) -> Vec<(Output
     }
     weights.write_to(std::fs::File::create(from.join("weights.bin")).unwrap()).unwrap();
     let mut weights = ExternalWeights::new("other.bin");
-    let counts = forms.map(|(file, _)| {
-        let quantized = quantize(&from.join(file), &mut weights, quantization).unwrap();
+    let counts = forms.map(|(file, graph)| {
+        let ranges = if rows == Rows::Observed { ranges(&from.join(file), graph) } else { Ranges::new() };
+        let quantized = quantize(&from.join(file), &mut weights, quantization, &ranges).unwrap();
         assert!(quantized.read.contains("weights.bin"));
         std::fs::write(to.join(file), quantized.model).unwrap();
         [quantized.tables, quantized.products]
@@ -85,14 +103,37 @@ fn rewritten(parameters: &Parameters, quantization: Quantization) -> Vec<(Output
     forms
         .into_iter()
         .zip(counts)
-        .map(|((file, graph), counts)| (run(&to.join(file), graph), counts))
+        .map(|((file, graph), counts)| (run(&to.join(file), graph, asked), counts))
         .collect()
+}
+
+/// The ranges that a graph shows on [`codes`].
+fn ranges(file: &Path, graph: &Graph) -> Ranges {
+    let mut weights = ExternalWeights::new("weights.bin");
+    let observed = observe(file, &mut weights).unwrap();
+    assert_eq!(observed.read.iter().collect::<Vec<_>>(), ["weights.bin"]);
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("observed.onnx");
+    std::fs::write(&other, observed.model).unwrap();
+    weights.write_to(std::fs::File::create(folder.path().join("weights.bin")).unwrap()).unwrap();
+    let (plain, seen) = (run(file, graph, &codes()), run(&other, graph, &codes()));
+    assert!(plain.iter().all(|(name, values)| seen[name] == *values), "the outputs are others");
+    let (found, count) = (&seen[OBSERVED], observed.values.len());
+    assert_eq!(found.len(), CANDIDATES * 2 * count);
+    assert!(found.chunks(2 * count).all(|row| *row == found[..2 * count]), "candidates differ");
+    let range = |place: usize| {
+        let mut range = Range::default();
+        range.include(found[place]);
+        range.include(found[count + place]);
+        range
+    };
+    observed.values.into_iter().enumerate().map(|(place, value)| (value, range(place))).collect()
 }
 
 type Outputs = BTreeMap<String, Vec<f32>>;
 
-/// One request with as many candidates as [`codes`] has.
-fn run(file: &Path, graph: &Graph) -> Outputs {
+/// One request with a candidate for each of the `asked`.
+fn run(file: &Path, graph: &Graph, asked: &[i32]) -> Outputs {
     static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
     let environment = ENVIRONMENT.get_or_init(|| {
         ort::init_from(find_library(None).unwrap()).unwrap().with_telemetry(false).build().unwrap()
@@ -100,10 +141,10 @@ fn run(file: &Path, graph: &Graph) -> Outputs {
     let mut session = Session::builder(environment).unwrap().commit_from_file(file).unwrap();
     let inputs = graph.inputs().map(|(name, id)| {
         assert_eq!(graph.fact(id).element, ElementType::I32);
-        let rows = if graph.fact(id).level == Level::Request { 1 } else { CANDIDATES };
+        let rows = if graph.fact(id).level == Level::Request { 1 } else { asked.len() };
         let codes = match name {
             "user" => vec![3; rows],
-            "item" => codes(),
+            "item" => asked.to_vec(),
             // The one request's row stands for all candidates.
             _ => vec![0],
         };
@@ -111,8 +152,10 @@ fn run(file: &Path, graph: &Graph) -> Outputs {
     });
     let inputs: Vec<_> = inputs.collect();
     let results = session.run(inputs).unwrap();
-    let values = |name: &str| results[name].try_extract_array::<f32>().unwrap().iter().copied().collect();
-    graph.outputs().iter().map(|(name, _)| (name.clone(), values(name))).collect()
+    let values = |value: ort::value::ValueRef<'_>| -> Vec<f32> {
+        value.try_extract_array::<f32>().unwrap().iter().copied().collect()
+    };
+    results.iter().map(|(name, value)| (name.to_owned(), values(value))).collect()
 }
 
 fn codes() -> Vec<i32> {
@@ -154,7 +197,8 @@ fn assert_close(found: &[f32], expected: &[f64], tolerance: f64) {
 #[track_caller]
 fn check_tables(kind: TableType, stored: impl Fn(&[f32]) -> Vec<f32>) {
     let (_, mut parameters) = model();
-    let outputs = rewritten(&parameters, Quantization { tables: Some(kind), products: false });
+    let quantization = Quantization { tables: Some(kind), products: false };
+    let outputs = rewritten(&parameters, quantization, Rows::AsTheyCome, &codes());
     let exact = layers(&looked_up(&parameters), &parameters);
     for table in ["table.user", "table.item"] {
         let rows = parameters[table].chunks(WIDTH).flat_map(&stored).collect();
@@ -192,7 +236,8 @@ fn tables_of_8_bits_have_a_scale_a_row() {
     });
 }
 
-/// What `DynamicQuantizeLinear` of the ONNX specification makes of all rows, in floats again.
+/// What `DynamicQuantizeLinear` of the ONNX specification makes of all rows, in floats again; so does
+/// `QuantizeLinear` by the range of the same rows.
 fn as_bytes(x: &[Vec<f32>]) -> Vec<Vec<f32>> {
     let values = || x.iter().flatten().copied();
     let (low, high) = (values().fold(0.0, f32::min), values().fold(0.0, f32::max));
@@ -202,10 +247,51 @@ fn as_bytes(x: &[Vec<f32>]) -> Vec<Vec<f32>> {
     x.iter().map(|row| row.iter().map(|value| byte(value) * step).collect()).collect()
 }
 
+const PRODUCTS: Quantization = Quantization { tables: None, products: true };
+
 #[test]
 fn wide_products_are_those_of_bytes_and_narrow_ones_stay() {
+    wide_products(Rows::AsTheyCome);
+    wide_products(Rows::Observed);
+}
+
+#[test]
+fn by_an_observed_range_a_score_does_not_depend_on_its_batch() {
+    let (_, parameters) = model();
+    let alone = &codes()[1..2];
+    let moved = |rows: Rows| {
+        let [all, alone] = [&codes()[..], alone].map(|asked| rewritten(&parameters, PRODUCTS, rows, asked));
+        let pairs = all.iter().zip(&alone).map(|((all, _), (alone, _))| {
+            (0..OUTPUTS).map(|column| (all["wide"][OUTPUTS + column] - alone["wide"][column]).abs())
+        });
+        pairs.flatten().fold(0.0, f32::max)
+    };
+    assert!(moved(Rows::Observed) < 1e-6);
+    assert!(moved(Rows::AsTheyCome) > 1e-4, "the batch makes no difference");
+}
+
+#[test]
+fn values_beyond_the_range_are_cut_off() {
     let (_, mut parameters) = model();
-    let outputs = rewritten(&parameters, Quantization { tables: None, products: true });
+    // The last row that is asked for is not among those observed.
+    let unseen = 5;
+    parameters.get_mut("table.item").unwrap()[unseen * WIDTH..(unseen + 1) * WIDTH].fill(100.0);
+    let found = rewritten(&parameters, PRODUCTS, Rows::Observed, &[unseen as i32]);
+    let exact = {
+        let x = [parameters["table.user"][3 * WIDTH..4 * WIDTH].to_vec(), vec![1.0; WIDTH]].concat();
+        layers(&[x], &parameters)
+    };
+    for (outputs, _) in found {
+        // The observed values reach almost to 1.
+        let close = |(found, exact): (&f32, &f64)| (f64::from(*found) - exact).abs() < 0.5;
+        assert!(outputs["wide"].iter().zip(&exact[0]).all(close), "{:?} {:?}", outputs["wide"], exact[0]);
+    }
+}
+
+#[track_caller]
+fn wide_products(rows: Rows) {
+    let (_, mut parameters) = model();
+    let outputs = rewritten(&parameters, PRODUCTS, rows, &codes());
     let x = looked_up(&parameters);
     let exact = layers(&x, &parameters);
     // Each half has its own columns of weights, so the split form quantizes each for itself.

@@ -97,6 +97,15 @@ pub fn check(bundle: &Bundle, backend: &mut dyn Backend) -> Result<GoldenReport,
     Ok(report)
 }
 
+/// The golden requests, each a batch.
+///
+/// # Errors
+/// When one cannot be encoded.
+pub fn batches(bundle: &Bundle) -> Result<Vec<FeatureBatch>, GoldenError> {
+    let golden = bundle.golden().requests.iter().enumerate();
+    golden.map(|(request, entry)| encode(bundle, request, entry)).collect()
+}
+
 /// The values of golden request number `request`, which is `entry`.
 pub(crate) fn encode(
     bundle: &Bundle,

@@ -37,5 +37,7 @@ pub use error::OnnxError;
 pub use export::{CANDIDATES, ExportOptions, IR_VERSION, ONE_OR_CANDIDATES, OPSET, REQUESTS, export};
 pub use external::{EXTERNAL_FROM_BYTES, ExternalWeights};
 pub use fold::{Folded, fold};
-pub use quantize::{Quantization, Quantized, TableType, quantize};
+pub use quantize::{
+    OBSERVED, Observed, Quantization, Quantized, Range, Ranges, TableType, observe, quantize,
+};
 pub use read::{Weight, read_weights};

@@ -4,15 +4,20 @@
 //! scale a row; what is looked up is turned into 32-bit floats again, so that the rest of the graph
 //! does not notice. *Products* with a constant matrix are computed in 8-bit integers: the matrix is
 //! signed with one scale a column (so that zero stays zero, and no column pays for another's
-//! range), the rows are quantized as they come (`DynamicQuantizeLinear`, one scale a batch, once for
-//! all products that read the same rows), and the 32-bit sums are scaled back. ONNX Runtime joins
-//! these nodes into one (`DynamicQuantizeMatMul`, `MatMulIntegerToFloat`).
+//! range), the rows are quantized once for all products that read them, and the 32-bit sums are
+//! scaled back by ONNX Runtime's own operator `MatMulIntegerToFloat`.
+//!
+//! The scale of rows is that of the range which [`observe`] has shown on real data: a row has the
+//! same codes whatever it is batched with, and what is beyond the range is cut off. A range from zero
+//! up makes the `Relu` before it needless, and ONNX Runtime drops it. Rows whose range is not known
+//! are quantized as they come (`DynamicQuantizeLinear`, one scale a batch).
 //!
 //! Narrow products stay as they are: there is little to win, and the last layer of a tower decides
 //! the score. So do products of rows that hold plain numbers beside embeddings, as one scale cannot
 //! fit both.
 
 mod products;
+mod ranges;
 mod tables;
 
 use std::{
@@ -35,6 +40,8 @@ use crate::{
 
 /// Largest magnitude of a signed 8-bit value that is used; its negative is, too.
 const LARGEST: f32 = 127.0;
+
+pub use ranges::{OBSERVED, Observed, Range, Ranges, observe};
 
 /// What is stored or computed in fewer bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,7 +75,8 @@ pub struct Quantized {
 }
 
 /// Rewrites the ONNX file at `path`, whose external tensors stand beside it. Tables and large
-/// tensors are placed in `external`, which is written beside the new file.
+/// tensors are placed in `external`, which is written beside the new file. `ranges` are those of the
+/// values that products read, as far as they are known.
 ///
 /// # Errors
 /// When the file or one beside it cannot be read, or two files disagree about a tensor.
@@ -76,21 +84,18 @@ pub fn quantize(
     path: &Path,
     external: &mut ExternalWeights<'static>,
     quantization: Quantization,
+    ranges: &Ranges,
 ) -> Result<Quantized, OnnxError> {
-    let failed = |reason: String| OnnxError::Read { path: path.to_owned(), reason };
-    let file = fs::read(path).map_err(|error| failed(error.to_string()))?;
-    let mut model = ModelProto::decode(file.as_slice()).map_err(|error| failed(error.to_string()))?;
-    let graph = model.graph.as_mut().ok_or_else(|| failed("it holds no graph".into()))?;
-    let initializers = std::mem::take(&mut graph.initializer);
-    let locations = initializers.iter().flat_map(|tensor| &tensor.external_data);
-    let read = locations.filter(|entry| entry.key == "location").map(|entry| entry.value.clone()).collect();
-    let known = initializers.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
-    let mut rewriter = Rewriter { path, known, external, written: Vec::new(), names: BTreeSet::new() };
+    let (mut model, mut rewriter, read) = Rewriter::open(path, external)?;
+    let graph = model.graph.get_or_insert_default();
     let tables = match quantization.tables {
         Some(kind) => rewriter.tables(graph, kind)?,
         None => 0,
     };
-    let products = if quantization.products { rewriter.products(graph)? } else { 0 };
+    let products = match quantization.products {
+        true => rewriter.products(graph, &mut model.opset_import, ranges)?,
+        false => 0,
+    };
     rewriter.keep_the_others(graph)?;
     graph.initializer = rewriter.written;
     Ok(Quantized { model: model.encode_to_vec(), tables, products, read })
@@ -107,7 +112,25 @@ struct Rewriter<'a> {
     names: BTreeSet<String>,
 }
 
-impl Rewriter<'_> {
+impl<'a> Rewriter<'a> {
+    /// Reads a file; its graph has no constants until they are written. Beside it the files that it
+    /// reads tensors from.
+    fn open(
+        path: &'a Path,
+        external: &'a mut ExternalWeights<'static>,
+    ) -> Result<(ModelProto, Self, BTreeSet<String>), OnnxError> {
+        let failed = |reason: String| OnnxError::Read { path: path.to_owned(), reason };
+        let file = fs::read(path).map_err(|error| failed(error.to_string()))?;
+        let mut model = ModelProto::decode(file.as_slice()).map_err(|error| failed(error.to_string()))?;
+        let graph = model.graph.as_mut().ok_or_else(|| failed("it holds no graph".into()))?;
+        let initializers = std::mem::take(&mut graph.initializer);
+        let locations = initializers.iter().flat_map(|tensor| &tensor.external_data);
+        let read =
+            locations.filter(|entry| entry.key == "location").map(|entry| entry.value.clone()).collect();
+        let known = initializers.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
+        Ok((model, Self { path, known, external, written: Vec::new(), names: BTreeSet::new() }, read))
+    }
+
     /// Keeps every constant that is still read as it was.
     fn keep_the_others(&mut self, graph: &GraphProto) -> Result<(), OnnxError> {
         let read: BTreeSet<&str> =

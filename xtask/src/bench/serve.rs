@@ -2,11 +2,13 @@
 //!
 //! All competitors have the same weights, get the same requests and may use all cores of the
 //! machine; they are measured in turns, in one run. Processor time is that of the server's process
-//! as the system accounts it, so that the load generator beside it does not count.
+//! as the system accounts it, so that the load generator beside it does not count. Latencies are those of
+//! windows in which the host left the machine alone, as far as there were such.
 
 mod competitor;
 mod latency;
 mod operation;
+mod quiet;
 mod throughput;
 mod world;
 
@@ -22,17 +24,22 @@ use crate::bars::Bars;
 use crate::program::Programs;
 use crate::workspace::Workspace;
 
-/// How long everything takes, in seconds.
+/// How long everything takes.
 struct Durations {
-    /// One turn of a competitor.
+    /// One turn of a competitor, in seconds.
     turn: f64,
-    /// One offered load.
+    /// One offered load, in seconds.
     load: f64,
+    /// Windows of a load whose latency has a bar.
+    windows: u32,
 }
 
 pub(super) fn measure(workspace: &Workspace, programs: &Programs, options: &BenchOptions) -> Result<Outcome> {
-    let durations =
-        if options.quick { Durations { turn: 0.7, load: 1.5 } } else { Durations { turn: 3.0, load: 10.0 } };
+    let windows = options.rounds();
+    let durations = match options.quick {
+        true => Durations { turn: 0.7, load: 1.5, windows },
+        false => Durations { turn: 3.0, load: 10.0, windows },
+    };
     let world = World::build(workspace, programs, options.with_peers)?;
     let competitors = Competitor::all(programs, &world)?;
     let mut bars = Bars::default();

@@ -6,12 +6,18 @@ use anyhow::{Context, Result, bail, ensure};
 use gatefold_backend_ort::OrtLoader;
 use gatefold_dataset::{SampleSet, Split};
 use gatefold_engine::{BackendLoader, Bundle, GOLDEN_TOLERANCE, GraphForm, golden};
+use gatefold_features::FeatureBatch;
 use gatefold_metrics::{FigureOptions, Metric};
 use gatefold_onnx::{Quantization, TableType};
-use gatefold_trainer::{Evaluation, Observed, measured_outputs, quantize};
+use gatefold_trainer::{Evaluation, GraphRanges, Observed, measured_outputs, observe, quantize};
 use serde_json::json;
 
 use crate::{bundles, console::Console, interrupt::Interrupt, scoring};
+
+/// So many batches, spread over the split, show what values range over.
+const OBSERVED_BATCHES: usize = 32;
+/// Rows of each.
+const OBSERVED_ROWS: usize = 256;
 
 /// Store tables or compute layers in fewer bits.
 ///
@@ -58,7 +64,7 @@ pub(crate) struct Args {
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum ExpertType {
-    /// 8-bit integers: weights with a scale a column, rows quantized as they come.
+    /// 8-bit integers: weights with a scale a column, rows by the range that samples show.
     Int8,
 }
 
@@ -129,7 +135,16 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
         .with_context(|| format!("cannot create {}", model_folder.display()))?;
     let trial = tempfile::Builder::new().prefix(".trial-").tempdir_in(&model_folder)?;
     let name = bundle.manifest().name.clone();
-    let rewritten = quantize(&bundle, quantization, 1.0, &[], &trial.path().join(&name), |_| Ok(()))?;
+    let ranges = match quantization.products {
+        true => {
+            let mut batches = golden::batches(&bundle)?;
+            batches.extend(some_of(&split));
+            observe(&bundle, &loader, &batches, &trial.path().join("observed"))?
+        }
+        false => GraphRanges::new(),
+    };
+    let trial_folder = trial.path().join(&name);
+    let rewritten = quantize(&bundle, quantization, &ranges, 1.0, &[], &trial_folder, |_| Ok(()))?;
     ensure!(
         !quantization.products || rewritten.products > 0,
         "no layer of {name} is wide enough to gain from int8"
@@ -150,7 +165,7 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
         );
     }
 
-    // Rows are quantized with a scale a batch: other batches round a little differently.
+    // Other batches are summed in another order, and rows whose range is not known have a scale a batch.
     let tolerance = (2.0 * after.golden_difference).max(GOLDEN_TOLERANCE);
     let words =
         moved.iter().map(|(output, moved)| format!("{output} {moved:+.6}")).collect::<Vec<_>>().join(", ");
@@ -167,9 +182,8 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
         ),
         ("auc moved", format!("{words} on {}", args.split)),
     ];
-    let published = quantize(&bundle, quantization, tolerance, &provenance, &model_folder, |bundle| {
-        golden_difference(bundle, &loader).map(drop)
-    })?;
+    let verify = |bundle: &Bundle| golden_difference(bundle, &loader).map(drop);
+    let published = quantize(&bundle, quantization, &ranges, tolerance, &provenance, &model_folder, verify)?;
     if args.json {
         return console.print_json(&json!({
             "bundle": published.bundle.path(),
@@ -194,6 +208,14 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
         after.bytes,
         published.bundle.path().display()
     ))
+}
+
+/// Rows of the split that show what the values of a model range over.
+fn some_of(split: &Split) -> impl Iterator<Item = FeatureBatch> {
+    let step = split.rows.div_ceil(OBSERVED_BATCHES).max(OBSERVED_ROWS);
+    (0..split.rows)
+        .step_by(step)
+        .map(|start| split.request_batch(start..(start + OBSERVED_ROWS).min(split.rows)))
 }
 
 /// AUC of every output that has one, on its own rows.

@@ -2,58 +2,108 @@
 
 use std::collections::BTreeSet;
 
-use gatefold_proto::onnx::{GraphProto, NodeProto, ValueInfoProto, tensor_proto::DataType, type_proto};
+use gatefold_proto::onnx::{
+    GraphProto, NodeProto, OperatorSetIdProto, ValueInfoProto, tensor_proto::DataType, type_proto,
+};
 
-use super::{Rewriter, cast, node, scale, scales_of, signed};
+use super::{Ranges, Rewriter, node, scale, scales_of, signed};
 use crate::OnnxError;
 
 /// Products with at least so many inputs are rewritten.
 const LEAST_INPUTS: usize = 32;
 /// Products with at least so many outputs are rewritten.
 const LEAST_OUTPUTS: usize = 8;
+
+/// The operators that ONNX Runtime has beside the standard ones.
+const RUNTIME_DOMAIN: &str = "com.microsoft";
+const RUNTIME_VERSION: i64 = 1;
+
 impl Rewriter<'_> {
-    /// Computes every wide product with a constant matrix in 8-bit integers.
-    pub(super) fn products(&mut self, graph: &mut GraphProto) -> Result<usize, OnnxError> {
-        let matrices: BTreeSet<String> = self.matrices().into_iter().collect();
-        let mixed = mixed(graph);
+    /// Computes every wide product with a constant matrix in 8-bit integers. Rows whose values are in
+    /// `ranges` are quantized by them, others by the range of their batch.
+    pub(super) fn products(
+        &mut self,
+        graph: &mut GraphProto,
+        opsets: &mut Vec<OperatorSetIdProto>,
+        ranges: &Ranges,
+    ) -> Result<usize, OnnxError> {
+        let wide = self.wide(graph);
         let mut quantized = BTreeSet::new();
         let mut nodes = Vec::with_capacity(graph.node.len());
-        let mut count = 0;
-        for product in std::mem::take(&mut graph.node) {
-            let Some(transposed) = plain_product(&product) else {
+        for (mut product, transposed) in std::mem::take(&mut graph.node).into_iter().zip(&wide) {
+            let Some(transposed) = *transposed else {
                 nodes.push(product);
                 continue;
             };
-            let (rows, weight) = (product.input[0].clone(), product.input[1].clone());
-            let wide = |[inputs, outputs]: [usize; 2]| inputs >= LEAST_INPUTS && outputs >= LEAST_OUTPUTS;
-            if mixed.contains(&rows) || !matrices.contains(&weight) || !wide(self.shape(&weight, transposed))
-            {
-                nodes.push(product);
-                continue;
-            }
+            let (rows, output) = (product.input[0].clone(), product.output[0].clone());
             let part = |part: &str| format!("{rows}/int8/{part}");
+            let (codes, step, zero) = (part("codes"), part("scale"), part("zero"));
             if quantized.insert(rows.clone()) {
-                let mut node = node("DynamicQuantizeLinear", &[&rows], &part("codes"));
-                node.output.extend([part("scale"), part("zero")]);
-                nodes.push(node);
+                nodes.push(match ranges.get(&rows) {
+                    Some(range) => {
+                        self.inside(&step, &[], DataType::Float, range.step().to_le_bytes().to_vec());
+                        self.inside(&zero, &[], DataType::Uint8, vec![range.zero()]);
+                        node("QuantizeLinear", &[&rows, &step, &zero], &codes)
+                    }
+                    None => {
+                        let mut node = node("DynamicQuantizeLinear", &[&rows], &codes);
+                        node.output.extend([step.clone(), zero.clone()]);
+                        node
+                    }
+                });
             }
-            let (matrix, scales) = self.weight(&weight, transposed)?;
-            let output = product.output[0].clone();
-            let own = |part: &str| format!("{output}/int8/{part}");
-            let term = product.input.get(2).filter(|term| !term.is_empty());
-            let scaled = if term.is_some() { own("scaled") } else { output.clone() };
-            let (codes, zero) = (part("codes"), part("zero"));
-            nodes.push(node("MatMulInteger", &[&codes, &matrix, &zero], &own("sums")));
-            nodes.push(cast(&own("sums"), &own("numbers")));
-            nodes.push(node("Mul", &[&part("scale"), &scales], &own("scale")));
-            nodes.push(node("Mul", &[&own("numbers"), &own("scale")], &scaled));
-            if let Some(term) = term {
-                nodes.push(node("Add", &[&scaled, term], &output));
+            let columns = self.shape(&product.input[1], transposed)[1] as i64;
+            let (matrix, scales) = self.weight(&product.input[1], transposed)?;
+            let term = product.input.get_mut(2).map(std::mem::take).filter(|term| !term.is_empty());
+            // What is the same for every row is added as the sums are scaled.
+            let one_a_column =
+                |term: &&String| self.known.get(*term).is_some_and(|term| term.dims == [columns]);
+            let bias = term.as_ref().filter(one_a_column);
+            let sum =
+                if term.is_some() && bias.is_none() { format!("{output}/int8/sum") } else { output.clone() };
+            let mut inputs = vec![codes.as_str(), &matrix, &step, &scales, &zero];
+            inputs.extend(bias.into_iter().flat_map(|bias| ["", bias]));
+            nodes.push(NodeProto {
+                domain: RUNTIME_DOMAIN.to_owned(),
+                ..node("MatMulIntegerToFloat", &inputs, &sum)
+            });
+            if let Some(term) = term.filter(|_| sum != output) {
+                nodes.push(node("Add", &[&sum, &term], &output));
             }
-            count += 1;
         }
         graph.node = nodes;
+        let count = wide.iter().flatten().count();
+        if count > 0 && !opsets.iter().any(|set| set.domain == RUNTIME_DOMAIN) {
+            opsets.push(OperatorSetIdProto { domain: RUNTIME_DOMAIN.to_owned(), version: RUNTIME_VERSION });
+        }
         Ok(count)
+    }
+
+    /// The values that [`products`](Self::products) would quantize, in the order of the graph.
+    pub(super) fn rows_of_products(&self, graph: &GraphProto) -> Vec<String> {
+        let wide = self.wide(graph);
+        let products = graph.node.iter().zip(&wide).filter(|(_, wide)| wide.is_some());
+        let mut known = BTreeSet::new();
+        products
+            .filter_map(|(product, _)| product.input.first())
+            .filter(|rows| known.insert(rows.as_str()))
+            .cloned()
+            .collect()
+    }
+
+    /// For each node whether its second operand is transposed, where it is a wide product with a constant
+    /// matrix.
+    fn wide(&self, graph: &GraphProto) -> Vec<Option<bool>> {
+        let matrices: BTreeSet<String> = self.matrices().into_iter().collect();
+        let mixed = mixed(graph);
+        let wide = |product: &NodeProto| {
+            let transposed = plain_product(product)?;
+            let [inputs, outputs] = self.shape(&product.input[1], transposed);
+            let is_wide = inputs >= LEAST_INPUTS && outputs >= LEAST_OUTPUTS;
+            (is_wide && !mixed.contains(&product.input[0]) && matrices.contains(&product.input[1]))
+                .then_some(transposed)
+        };
+        graph.node.iter().map(wide).collect()
     }
 
     /// Writes a matrix with one scale a column; the names of both.

@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 
 use super::Durations;
 use super::competitor::{Competitor, loaded};
+use super::quiet::Windows;
 use super::throughput::Throughput;
 use super::world::{Workload, World};
 use crate::bars::{Bars, Limit};
-use crate::program::{Programs, number};
+use crate::program::Programs;
 use crate::table::Table;
 
 /// Shares of the capacity that are offered, in percent.
@@ -27,7 +28,7 @@ pub(super) fn measure(
     bars: &mut Bars,
 ) -> Result<(String, Value)> {
     let heading = format!("{} candidates a request", workload.name);
-    let columns = ["load", "requests/s", "p50, ms", "p99", "p99.9", "errors"].map(str::to_owned);
+    let columns = ["load", "requests/s", "p50, ms", "p99", "p99.9", "errors", "stolen"].map(str::to_owned);
     let mut table = Table::with_heading([vec![heading], columns.to_vec()].concat());
     let mut raw = json!({ "workload": workload.name });
     let requests = world.requests(workload);
@@ -40,46 +41,50 @@ pub(super) fn measure(
         let name = format!("({}) {}", competitor.letter, competitor.name);
         let load = format!("{}s", durations.load);
         let alone = format!("{}s", durations.turn);
-        let alone =
-            flags(&["--rate", "max", "--connections", "1", "--in-flight", "1", "--duration", &alone])?;
-        let mut report = |offered: String, measured: &Value| -> Result<()> {
-            let errors = number(measured, "requests")? - number(measured, "answered")?;
+        let mut report = |offered: String, measured: &Windows| -> Result<()> {
+            let errors = measured.median("requests")? - measured.median("answered")?;
             let milliseconds = |quantile: &str| -> Result<String> {
-                Ok(format!("{:.2}", number(measured, &format!("latency_ms/{quantile}"))?))
+                Ok(format!("{:.2}", measured.median(&format!("latency_ms/{quantile}"))?))
             };
             table.row([
                 name.clone(),
                 offered,
-                format!("{:.0}", number(measured, "answered_per_second")?),
+                format!("{:.0}", measured.median("answered_per_second")?),
                 milliseconds("p50")?,
                 milliseconds("p99")?,
                 milliseconds("p999")?,
                 errors.to_string(),
+                format!("{:.1} %", 100.0 * measured.stolen()),
             ]);
             Ok(())
         };
+        let alone = Windows::measure(1, || {
+            flags(&["--rate", "max", "--connections", "1", "--in-flight", "1", "--duration", &alone])
+        })?;
         report("one at a time".to_owned(), &alone)?;
-        let service = number(&alone, "latency_ms/p50")?;
+        let service = alone.median("latency_ms/p50")?;
         let capacity = throughput.capacity(workload, competitor.letter) / world.candidates(workload);
         for share in SHARES {
             let rate = format!("{:.3}", capacity * f64::from(share) / 100.0);
-            let measured = flags(&["--rate", &rate, "--duration", &load])?;
+            // Requests of a mix have no common median.
+            let has_bar = (competitor.letter, workload.name, share) == ("d", "200", BAR_SHARE);
+            let windows = if has_bar { durations.windows } else { 1 };
+            let measured = Windows::measure(windows, || flags(&["--rate", &rate, "--duration", &load]))?;
             report(format!("{share} %"), &measured)?;
             if share == BAR_SHARE {
                 let row = format!(
                     "({}) p99 at {share} % over the median alone, {}",
                     competitor.letter, workload.name
                 );
-                let ratio = number(&measured, "latency_ms/p99")? / service;
-                // Requests of a mix have no common median.
-                match (competitor.letter, workload.name) {
-                    ("d", "200") => bars.bar(row, ratio, Limit::AtMost(6.0)),
-                    _ => bars.figure(row, ratio),
+                let ratio = measured.median("latency_ms/p99")? / service;
+                match has_bar {
+                    true => bars.bar(row, ratio, Limit::AtMost(6.0)),
+                    false => bars.figure(row, ratio),
                 }
             }
-            raw[competitor.letter][share.to_string()] = measured;
+            raw[competitor.letter][share.to_string()] = measured.raw();
         }
-        raw[competitor.letter]["alone"] = alone;
+        raw[competitor.letter]["alone"] = alone.raw();
     }
     Ok((table.render(), raw))
 }

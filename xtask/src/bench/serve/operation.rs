@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Durations;
 use super::competitor::{Competitor, loaded};
+use super::quiet::Windows;
 use super::throughput::Throughput;
 use super::world::{Workload, World};
 use crate::bars::{Bars, Limit};
@@ -85,20 +86,25 @@ impl Operation<'_> {
     fn overload(&self, bars: &mut Bars) -> Result<Value> {
         let capacity = self.capacity();
         let (rate, duration) = (format!("{:.3}", 3.0 * capacity), format!("{}s", self.durations.load));
-        let raw = self.load(&["--rate", &rate, "--timeout", DEADLINE, "--duration", &duration])?;
-        let count = |word: &str| raw["errors"][word].as_f64().unwrap_or(0.0);
-        let answered = number(&raw, "answered")?;
-        let late = count("DEADLINE_EXCEEDED");
+        let windows = Windows::measure(self.durations.windows, || {
+            self.load(&["--rate", &rate, "--timeout", DEADLINE, "--duration", &duration])
+        })?;
+        let late = windows.median_of(|raw| {
+            let late = raw["errors"]["DEADLINE_EXCEEDED"].as_f64().unwrap_or(0.0);
+            late / (late + raw["answered"].as_f64().unwrap_or(f64::NAN))
+        });
         let cores = std::thread::available_parallelism().map_or(1.0, |cores| usize::from(cores) as f64);
-        let left = cores - number(&raw, "generator_cpu_seconds")? / number(&raw, "seconds")?;
+        let generator = windows.median("generator_cpu_seconds")? / windows.median("seconds")?;
+        let left = cores - generator;
         let left_at_capacity = cores - self.throughput.generator(self.workload, self.competitor.letter);
-        let answered_per_second = number(&raw, "answered_per_second")?;
+        let answered_per_second = windows.median("answered_per_second")?;
         let goodput = (answered_per_second / left) / (capacity / left_at_capacity);
         bars.figure("3 x capacity: the same with the generator's cores", answered_per_second / capacity);
+        bars.figure("3 x capacity: taken by the host, share", windows.stolen());
         bars.bar("3 x capacity: answered in time over capacity", goodput, Limit::AtLeast(0.9));
-        bars.bar("3 x capacity: accepted and late, share", late / (answered + late), Limit::AtMost(0.001));
-        bars.bar("3 x capacity: p99 of refusals, ms", number(&raw, "error_ms/p99")?, Limit::AtMost(5.0));
-        Ok(raw)
+        bars.bar("3 x capacity: accepted and late, share", late, Limit::AtMost(0.001));
+        bars.bar("3 x capacity: p99 of refusals, ms", windows.median("error_ms/p99")?, Limit::AtMost(5.0));
+        Ok(windows.raw())
     }
 
     /// The same load without and with a new version that is loaded and swapped in meanwhile.
