@@ -265,8 +265,8 @@ fn a_bundle_in_fewer_bits_is_published_where_no_auc_moves() {
     let evaluation =
         work.json(&["evaluate", "--samples", &samples, "--model", &model, "--split", "valid", "--json"]);
     let ctr = evaluation["outputs"].as_array().unwrap()[0]["metrics"]["auc"].as_f64().unwrap();
-    // Rows are quantized with their batch, and batches may be made differently.
-    assert!((ctr - found["auc"]["after"]["ctr"].as_f64().unwrap()).abs() < 1e-3, "{ctr} and {found}");
+    // Rows have the same codes in whatever batch.
+    assert!((ctr - found["auc"]["after"]["ctr"].as_f64().unwrap()).abs() < 1e-5, "{ctr} and {found}");
     refuse("3", &["--tables", "f16"], "is in fewer bits already");
 }
 
