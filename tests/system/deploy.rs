@@ -20,6 +20,9 @@ use gatefold_tests::{
 const PYTHON: &str = "DEPLOY_PYTHON";
 const DASHBOARD: &str = "grafana/dashboards/gatefold.json";
 const ALERTS: &str = "prometheus/alerts.yaml";
+/// Settings of a server that has all there is to export.
+const EXPERIMENT: &str =
+    r#"experiments = { gates = { model = "mmoe", arms = [{ name = "control", share = 0.5 }] } }"#;
 
 fn deploy(file: &str) -> PathBuf {
     tests_folder().join("../deploy").join(file)
@@ -33,7 +36,11 @@ fn read(file: &str) -> String {
 fn metrics() -> &'static str {
     static METRICS: OnceLock<String> = OnceLock::new();
     METRICS.get_or_init(|| {
-        let server = Server::start(&World::get().path("models"), &[]);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let settings = folder.path().join("server.toml");
+        fs::write(&settings, EXPERIMENT).expect("it can be written");
+        let settings = settings.to_str().expect("UTF-8");
+        let server = Server::start(&World::get().path("models"), &["--config", settings]);
         let examples = World::get().path("samples/examples.json");
         run_json(&["request", "--server", &server.url, "--model", "mmoe", "--file", &examples]);
         refuse(&server.url);

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gatefold_proto::opentelemetry as otlp;
+use gatefold_proto::ranking::v1::ExperimentUnit;
+use gatefold_server::Settings;
 use gatefold_server::settings::TraceSettings;
 use gatefold_server::traces::Exporter;
 use otlp::any_value::Value;
@@ -96,7 +98,12 @@ async fn a_collector_sees_requests_through_queue_and_batch() {
     let (stop, stopped) = oneshot::channel();
     let exporting = tokio::spawn(exporter.run(stopped));
 
-    let running = Running::start(|settings| settings.workers = 1).await;
+    let running = Running::start(|settings| {
+        let experiment = "experiments = { gates = { model = 'demo', arms = [{ name = 'all', share = 1 }] } }";
+        settings.experiments = Settings::from_toml(experiment, "test").unwrap().experiments;
+        settings.workers = 1;
+    })
+    .await;
     let mut client = running.client().await;
     client.score(traced("unsampled", 7, false)).await.unwrap();
     client.score(request(&[10.0])).await.unwrap();
@@ -105,7 +112,11 @@ async fn a_collector_sees_requests_through_queue_and_batch() {
     running.delay.store(200, Ordering::Relaxed);
     let ask = |id: &'static str, trace| {
         let mut client = client.clone();
-        tokio::spawn(async move { client.score(traced(id, trace, true)).await.unwrap() })
+        let mut asked = traced(id, trace, true);
+        if id == "second" {
+            asked.get_mut().experiment = Some(ExperimentUnit { name: "gates".into(), unit: "user-1".into() });
+        }
+        tokio::spawn(async move { client.score(asked).await.unwrap() })
     };
     let first = ask("first", 1);
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -146,6 +157,7 @@ async fn a_collector_sees_requests_through_queue_and_batch() {
         trace["score"].attributes.iter().map(|attribute| (attribute.key.as_str(), attribute)).collect();
     assert_eq!(text(attributes["request_id"]), Some("second"));
     assert_eq!(text(attributes["model"]), Some("demo"));
+    assert_eq!((text(attributes["experiment"]), text(attributes["arm"])), (Some("gates"), Some("all")));
     assert_eq!(attributes["candidates"].value.as_ref().unwrap().value, Some(Value::IntValue(2)));
 
     // The second and the third shared a batch, which is a trace of its own.
