@@ -3,6 +3,7 @@
 mod bad_input;
 mod deploy;
 mod encoders;
+mod experiments;
 mod feedback;
 mod load;
 mod parity;
