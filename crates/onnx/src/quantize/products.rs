@@ -7,7 +7,7 @@ use gatefold_proto::onnx::{
 };
 
 use super::{Ranges, Rewriter, node, scale, scales_of, signed};
-use crate::OnnxError;
+use crate::{OnnxError, foreign::graph::is_standard};
 
 /// Products with at least so many inputs are rewritten.
 const LEAST_INPUTS: usize = 32;
@@ -133,8 +133,10 @@ impl Rewriter<'_> {
 
     /// Inputs and outputs of a matrix.
     fn shape(&self, name: &str, transposed: bool) -> [usize; 2] {
-        let dims =
-            self.known.get(name).map_or([0, 0], |tensor| [tensor.dims[0] as usize, tensor.dims[1] as usize]);
+        let dims = self.known.get(name).map_or([0, 0], |tensor| match *tensor.dims {
+            [rows, columns] => [rows as usize, columns as usize],
+            _ => [0, 0],
+        });
         if transposed { [dims[1], dims[0]] } else { dims }
     }
 }
@@ -142,6 +144,9 @@ impl Rewriter<'_> {
 /// Whether the second operand of a product is transposed; `None` where the node is no product, or
 /// one that does more than `x·W + C`.
 fn plain_product(node: &NodeProto) -> Option<bool> {
+    if node.input.len() < 2 || node.output.len() != 1 || !is_standard(node) {
+        return None;
+    }
     let integer =
         |name: &str| node.attribute.iter().find(|found| found.name == name).and_then(|found| found.i);
     let one = |name: &str| {

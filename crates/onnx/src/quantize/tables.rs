@@ -6,13 +6,15 @@ use gatefold_proto::onnx::{GraphProto, NodeProto, tensor_proto::DataType};
 use half::f16;
 
 use super::{Rewriter, TableType, cast, locate, node, scale, scales_of, signed};
-use crate::{OnnxError, builder::tensor, external::EXTERNAL_FROM_BYTES};
+use crate::{OnnxError, builder::tensor, external::EXTERNAL_FROM_BYTES, foreign::graph::is};
 
 impl Rewriter<'_> {
     /// Stores every matrix that only `Gather` reads, row by row, as `kind`.
     pub(super) fn tables(&mut self, graph: &mut GraphProto, kind: TableType) -> Result<usize, OnnxError> {
-        let is_lookup =
-            |node: &NodeProto, place: usize| node.op_type == "Gather" && place == 0 && axis(node) == 0;
+        let is_lookup = |node: &NodeProto, place: usize| {
+            let is_whole = node.input.len() == 2 && node.output.len() == 1;
+            place == 0 && is_whole && is(node, "Gather") && axis(node) == 0
+        };
         let mut tables: BTreeSet<String> = self.matrices().into_iter().collect();
         for node in &graph.node {
             for (place, input) in node.input.iter().enumerate() {
