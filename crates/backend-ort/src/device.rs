@@ -86,7 +86,7 @@ impl Device {
         }
         let open = || -> Result<Session, ort::Error> {
             let mut builder = self.add_to(Session::builder(environment)?.with_intra_threads(1)?)?;
-            Ok(builder.commit_from_memory(ONE_NODE)?)
+            builder.commit_from_memory(ONE_NODE)
         };
         let no_device = |error: ort::Error| OrtError::NoDevice {
             device: self,

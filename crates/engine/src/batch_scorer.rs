@@ -138,7 +138,7 @@ impl BatchScorer {
                     sink(chunk, scores)?;
                     done += 1;
                 }
-                if done < sent && sent - done >= in_flight || exhausted && done < sent {
+                if done < sent && (exhausted || sent - done >= in_flight) {
                     match answers.recv() {
                         Ok((index, result)) => {
                             early.insert(index, result);

@@ -137,8 +137,7 @@ fn compare(
             count += 1;
             let Some(found) = found.get(position).copied() else { continue };
             let difference = (found - expected).abs();
-            // Written so that a NaN fails.
-            if !(difference <= tolerance) {
+            if difference.is_nan() || difference > tolerance {
                 let output = output.name.clone();
                 return Err(GoldenError::Score { request, candidate, output, found, expected, tolerance });
             }

@@ -184,9 +184,12 @@ pub(crate) fn values_of<'v>(
     Ok(values)
 }
 
+/// Outputs that another value is copied into, each with that value.
+type Copies<'g> = Vec<(&'g str, NodeId)>;
+
 /// Names the value of every node: inputs and outputs by their own names, the others by op and
 /// index. An output that is an input, a parameter or named twice is left to be copied.
-fn value_names(graph: &Graph) -> Result<(Vec<String>, Vec<(&str, NodeId)>), OnnxError> {
+fn value_names(graph: &Graph) -> Result<(Vec<String>, Copies<'_>), OnnxError> {
     if graph.outputs().is_empty() {
         return Err(OnnxError::NoOutput);
     }

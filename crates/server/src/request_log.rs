@@ -128,7 +128,7 @@ impl RequestLog {
         let fits = before + bytes <= self.queue_bytes;
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         // The sender is gone once the log is closed, the receiver never before.
-        if !fits || !queue.as_ref().is_some_and(|queue| queue.send(record).is_ok()) {
+        if !fits || queue.as_ref().is_none_or(|queue| queue.send(record).is_err()) {
             self.queued.fetch_sub(bytes, Ordering::Relaxed);
             self.counters.queue_full.inc();
         }

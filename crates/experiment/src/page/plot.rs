@@ -98,10 +98,11 @@ const HISTOGRAM_HEIGHT: f64 = 150.0;
 /// The scores of rows with and without the outcome, each class by its own share of rows in a bin,
 /// so that a rare one can be seen beside the other.
 pub(crate) fn histogram_plot(title: &str, bins: &[HistogramBin], id: &str) -> String {
-    let total = |of: fn(&HistogramBin) -> usize| bins.iter().map(of).sum::<usize>().max(1) as f64;
-    let classes: [(&str, usize, fn(&HistogramBin) -> usize); 2] =
+    type Rows = fn(&HistogramBin) -> usize;
+    let total = |of: Rows| bins.iter().map(of).sum::<usize>().max(1) as f64;
+    let classes: [(&str, usize, Rows); 2] =
         [("negatives", 0, |bin| bin.negatives), ("positives", 1, |bin| bin.positives)];
-    let share = |of: fn(&HistogramBin) -> usize, bin: &HistogramBin| of(bin) as f64 / total(of);
+    let share = |of: Rows, bin: &HistogramBin| of(bin) as f64 / total(of);
     let highest = classes
         .iter()
         .flat_map(|(_, _, of)| bins.iter().map(|bin| share(*of, bin)))

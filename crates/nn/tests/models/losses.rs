@@ -51,9 +51,8 @@ fn check_losses(kind: ModelKind) {
         let found = found[name][0];
         assert!((found - expected).abs() < 1e-12, "{name}: {found}, expected {expected}");
     }
-    for row in 0..rows {
-        assert_eq!(found["ctcvr"][row], found["ctr"][row] * found["cvr"][row]);
-    }
+    let products: Vec<f64> = found["ctr"].iter().zip(&found["cvr"]).map(|(ctr, cvr)| ctr * cvr).collect();
+    assert_eq!(found["ctcvr"], products);
 }
 
 #[test]
