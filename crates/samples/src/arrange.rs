@@ -76,12 +76,15 @@ impl Prepared {
     }
 }
 
+/// Places of rows, requests or values.
+type Places = Arc<Vec<u32>>;
+
 /// The old places of rows and requests in their new order.
 struct Order {
-    rows: Arc<Vec<u32>>,
-    requests: Arc<Vec<u32>>,
+    rows: Places,
+    requests: Places,
     /// What was gathered, by what it was gathered from: features that share places go on sharing them.
-    gathered: Vec<(Arc<Vec<u32>>, Arc<Vec<u32>>)>,
+    gathered: Vec<(Places, Places)>,
 }
 
 impl Order {
@@ -107,7 +110,7 @@ impl Order {
         }
     }
 
-    fn shared(&mut self, places: Arc<Vec<u32>>, order: &[u32]) -> Arc<Vec<u32>> {
+    fn shared(&mut self, places: Places, order: &[u32]) -> Places {
         if let Some((_, known)) = self.gathered.iter().find(|(from, _)| Arc::ptr_eq(from, &places)) {
             return known.clone();
         }

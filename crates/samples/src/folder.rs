@@ -43,8 +43,7 @@ impl StagedFolder {
             _ => Path::new("."),
         };
         fs::create_dir_all(parent).map_err(SamplesError::io("create", parent))?;
-        // Several processes may make the same output, and the numbers of processes repeat on other machines.
-        let staging = parent.join(format!(".{name}.{:016x}.partial", rand::random::<u64>()));
+        let staging = parent.join(format!(".{name}.{:016x}.partial", unlike_any_other()));
         fs::create_dir(&staging).map_err(SamplesError::io("create", &staging))?;
         Ok(Self { target: target.to_owned(), staging, committed: false })
     }
@@ -82,6 +81,13 @@ impl Drop for StagedFolder {
 
 fn is_empty_folder(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// A number that no other process draws: several may make the same output, and the numbers of processes
+/// repeat on other machines.
+#[expect(clippy::disallowed_methods, reason = "names and marks alone follow from it, never a sample")]
+pub(crate) fn unlike_any_other() -> u64 {
+    rand::random()
 }
 
 #[cfg(test)]

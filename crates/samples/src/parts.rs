@@ -28,7 +28,7 @@ use crate::{
     BuildOptions, Progress, SamplesError, Silent,
     build::{Outcomes, check_label_names},
     encode::{Encoded, Fitted, Fitting},
-    folder::StagedFolder,
+    folder::{StagedFolder, unlike_any_other},
     logs::{self, parts::Parts},
     parallel::for_each_index,
     prepared::{Facts, SPLITS},
@@ -147,7 +147,7 @@ fn divide(
 ) -> Result<Plan, SamplesError> {
     let bad_rows = logs::BadRows { policy, quarantine: to.join(QUARANTINE) };
     let parts = logs::parts::divide((recipe, of_logs(recipe)?), logs, to, count, &bad_rows, progress)?;
-    Ok(Plan { format: FORMAT, id: rand::random(), recipe: recipe.clone(), parts })
+    Ok(Plan { format: FORMAT, id: unlike_any_other(), recipe: recipe.clone(), parts })
 }
 
 /// Makes the samples of part `shard` (from 0) of the plan in `folder`, which may have been made before, and returns how

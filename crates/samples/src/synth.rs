@@ -107,12 +107,14 @@ pub struct SynthReport {
     pub oracle: OracleAuc,
 }
 
+/// The AUC of scores against labels, `None` where it is undefined.
+pub type Auc<'a> = dyn Fn(&[f32], &[f32]) -> Option<f64> + 'a;
+
 /// Writes `impressions.parquet`, `clicks.parquet`, `conversions.parquet`, `users.parquet`,
 /// `items.parquet`, `truth.parquet` and `synth.json` into the folder `out`; the same settings give
 /// the same bytes.
 ///
-/// `auc` computes the AUC of scores against labels, `None` where it is undefined. An existing
-/// folder is replaced only with `overwrite`, and only if it holds a `synth.json`.
+/// An existing folder is replaced only with `overwrite`, and only if it holds a `synth.json`.
 ///
 /// # Errors
 /// Settings out of range, an output folder in the way, files that cannot be written.
@@ -120,7 +122,7 @@ pub fn write(
     out: &Path,
     config: &SynthConfig,
     overwrite: bool,
-    auc: &dyn Fn(&[f32], &[f32]) -> Option<f64>,
+    auc: &Auc<'_>,
     progress: &mut dyn Progress,
 ) -> Result<SynthReport, SamplesError> {
     config.check()?;
@@ -160,7 +162,7 @@ fn report(
     config: &SynthConfig,
     history: &events::History,
     impression_rows: u64,
-    auc: &dyn Fn(&[f32], &[f32]) -> Option<f64>,
+    auc: &Auc<'_>,
 ) -> SynthReport {
     let impressions = &history.impressions;
     let number = |flag: bool| f32::from(u8::from(flag));

@@ -160,8 +160,7 @@ fn compare_graphs(
             let width = native.len() / rows.max(1);
             for (place, (exported, native)) in exported.iter().zip(native).enumerate() {
                 let difference = (exported - native).abs();
-                // Written so that a NaN fails.
-                if !(difference <= GOLDEN_TOLERANCE) {
+                if difference.is_nan() || difference > GOLDEN_TOLERANCE {
                     return Err(TrainError::Parity {
                         form: name,
                         output: output.to_owned(),

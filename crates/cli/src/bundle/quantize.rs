@@ -156,7 +156,8 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
         .iter()
         .filter_map(|(output, auc)| Some((output.as_str(), after.auc.get(output)? - auc)))
         .collect();
-    if let Some((output, moved)) = moved.iter().find(|(_, moved)| !(moved.abs() < args.max_auc_change)) {
+    let too_far = |moved: f64| moved.is_nan() || moved.abs() >= args.max_auc_change;
+    if let Some((output, moved)) = moved.iter().find(|(_, moved)| too_far(**moved)) {
         bail!(
             "nothing is published: the AUC of '{output}' on {} moves by {moved:+.6}, and less than {} is allowed \
              (--max-auc-change)",

@@ -27,7 +27,7 @@ fn write_set(folder: &Path) -> Shards {
             for _ in 0..1 + (request * 7 + 3) % 5 {
                 let click = u8::from((row * 13 + 5) % 4 == 0);
                 let history = HISTORIES[request % 3];
-                let (country, item) = (2 + (request % 3) as i32, 2 + (row % 10) as i32);
+                let (country, item) = (2 + (request % 3) as i32, 2 + row % 10);
                 rows.push((request as u32, country, history, item, row as f32, f32::from(click), 0.5));
                 row += 1;
             }

@@ -188,7 +188,7 @@ impl Derived<'_> {
         // Events at one time stand in the order of their items.
         let rank = self.keys.items.ranks();
         let ties: Vec<u32> = log.item.iter().map(|item| rank[*item as usize]).collect();
-        let order = Timeline::with_ties(&log.user, &log.time, &ties, users).map_err(many)?;
+        let order = Timeline::with_ties(&log.user, log.time, &ties, users).map_err(many)?;
         let window = config.window.map(gatefold_schema::Span::micros);
         let tails = Arc::new(last(queries.view(), order.view(), config.last as u32, window));
         let order = Arc::new(order);

@@ -219,7 +219,10 @@ impl ImpressionLog {
                 Box::new(|| keys.requests.intern(batch.column(REQUEST)?, request)),
                 Box::new(|| keys.items.intern(batch.column(ITEM)?, item)),
                 Box::new(|| keys.users.intern(batch.column(USER)?, user)),
-                Box::new(|| Ok(time.extend(batch.column(TIME)?.i64()?.iter().flatten()))),
+                Box::new(|| {
+                    time.extend(batch.column(TIME)?.i64()?.iter().flatten());
+                    Ok(())
+                }),
             ];
             if let Some(ids) = &mut audit_ids {
                 columns.push(Box::new(|| ids.intern(batch.column(IMPRESSION)?, audit)));

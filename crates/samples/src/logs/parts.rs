@@ -76,16 +76,17 @@ pub(crate) fn divide(
         Ok(found)
     });
     shared.finish()?;
-    let (mut requests, mut span) = (Vec::new(), i64::MAX..i64::MIN);
+    let (mut requests, mut span) = (Vec::new(), None);
     for part in read {
         let (own, between) = part?;
         requests.extend(own);
-        span = span.start.min(between.start)..span.end.max(between.end);
+        let known = span.get_or_insert_with(|| between.clone());
+        *known = known.start.min(between.start)..known.end.max(between.end);
     }
-    if requests.is_empty() {
+    let Some(span) = span.filter(|_| !requests.is_empty()) else {
         let impressions = names.iter().find(|(log, _)| log == "impressions");
         return Err(no_impressions(impressions.map_or(Path::new(""), |(_, name)| name), &dropped));
-    }
+    };
     requests.sort_unstable();
     let whole = Whole::new(recipe, config, &requests, span)?;
     whole.check_windows(config, &plan)?;

@@ -220,10 +220,11 @@ impl Source {
             frame.and_then(|frame| run(frame, |_| true)).is_ok()
         };
         let mut path = self.name.clone();
-        if self.files.paths.len() > 1 && !self.files.is_remote {
-            if let Some(damaged) = self.files.paths.iter().find(|path| !reads(path)) {
-                path = PathBuf::from(damaged.as_str());
-            }
+        if self.files.paths.len() > 1
+            && !self.files.is_remote
+            && let Some(damaged) = self.files.paths.iter().find(|path| !reads(path))
+        {
+            path = PathBuf::from(damaged.as_str());
         }
         SamplesError::Reading { path, source }
     }

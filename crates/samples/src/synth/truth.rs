@@ -84,9 +84,9 @@ impl Truth {
         let weights = task_weights(config.correlation, rng);
         let strength = [STRENGTH[0] * config.selection, STRENGTH[1]];
         let mut truth = Self { effects, mean, scale, weights, strength, bias: [0.0; 2] };
-        for task in 0..2 {
+        for (task, rate) in RATES.into_iter().enumerate() {
             let logits: Vec<f64> = rows.iter().map(|row| truth.logit(row, task)).collect();
-            truth.bias[task] = bias_for(RATES[task], &logits);
+            truth.bias[task] = bias_for(rate, &logits);
         }
         truth
     }
@@ -137,9 +137,8 @@ impl Effects {
         let device = or_missing(context.device, DEVICES.len());
         let quarter = context.hour * QUARTERS / 24;
         let mut row = [0.0; COMPONENTS];
-        for k in 0..TASTES {
-            row[k] = user.taste[k] * item.taste[k];
-        }
+        let tastes = user.taste.iter().zip(&item.taste);
+        row.iter_mut().zip(tastes).for_each(|(product, (of_user, of_item))| *product = of_user * of_item);
         row[TASTES..].copy_from_slice(&[
             self.closeness(user, item.category),
             item.price.map_or(-0.6, |price| -(price.ln_1p() - self.budget[segment]).abs()),

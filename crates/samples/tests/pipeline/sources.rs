@@ -215,10 +215,7 @@ fn bad_rows_are_counted_kept_aside_or_refused() {
     }
     let rows = load(&home.path().join("impressions.parquet")).height();
     let error = built(&recipe, home.path(), Some(OnBadRow::Fail)).unwrap_err().to_string();
-    let found = format!(
-        "impressions.parquet: rows cannot be used (no 'time': 1, 'time' is before 1973 or after 2200: 1, no 'user_id': 1)"
-    );
-    assert!(error.contains("impressions.parquet: rows cannot be used ("), "{error} {found}");
+    assert!(error.contains("impressions.parquet: rows cannot be used ("), "{error}");
     assert!(
         error.contains(&format!("such as row {} (", rows - 2)) && error.contains("user_id null"),
         "{error}"

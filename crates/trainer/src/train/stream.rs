@@ -10,12 +10,15 @@ use crate::{
     mixture::{BatchKind, Mixture},
 };
 
+/// Batches of one kind.
+type Batches = Box<dyn Iterator<Item = Result<Batch, TrainError>>>;
+
 /// The batches from some step on. Each kind of batch goes through its own rows in epochs of its
 /// own, and takes up where its last batch ended.
 pub(super) struct BatchStream {
     mixture: Mixture,
     step: usize,
-    kinds: Vec<(BatchKind, Box<dyn Iterator<Item = Result<Batch, TrainError>>>)>,
+    kinds: Vec<(BatchKind, Batches)>,
 }
 
 /// Steps of an epoch: as many batches as the training split fills.
@@ -38,7 +41,7 @@ impl BatchStream {
             let steps = source.steps();
             let (made, all) = (mixture.count(kind, first - 1), mixture.count(kind, last));
             let batches = source.batches(made / steps..all.div_ceil(steps), made % steps)?;
-            Ok((kind, Box::new(batches) as Box<dyn Iterator<Item = _>>))
+            Ok((kind, Box::new(batches) as Batches))
         };
         let kinds = mixture.kinds().into_iter().map(open).collect::<Result<_, TrainError>>()?;
         Ok(Self { mixture: mixture.clone(), step: first, kinds })
