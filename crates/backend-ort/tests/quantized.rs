@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, path::Path, sync::OnceLock};
 use gatefold_backend_ort::find_library;
 use gatefold_graph::{ElementType, Fact, Graph, Init, Level, NodeId, Op, Parameter, passes::user_once};
 use gatefold_onnx::{
-    ExportOptions, ExternalWeights, OBSERVED, Quantization, Range, Ranges, TableType, export, observe, quantize,
+    ExportOptions, ExternalWeights, OBSERVED, Quantization, Range, Ranges, TableType, export, observe,
+    quantize,
 };
 use ort::{
     environment::Environment,
