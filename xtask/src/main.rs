@@ -9,6 +9,7 @@ mod bench;
 mod demo;
 mod deny;
 mod deploy;
+mod fuzz;
 mod onnx_runtime;
 mod program;
 mod promtool;
@@ -48,6 +49,8 @@ enum Command {
     Lint,
     /// Check licences, bans and sources of all dependencies with cargo-deny.
     Deny,
+    /// Send random inputs to everything that reads a client's bytes or a person's files, with cargo-fuzz.
+    Fuzz(fuzz::FuzzOptions),
     /// Check the files of deploy/, each by a tool that knows its format.
     Deploy,
     /// Measure speed and print it beside its bars.
@@ -82,6 +85,7 @@ fn run(command: Command) -> Result<()> {
         Command::Test(options) => test::run(&workspace, &options),
         Command::Lint => test::lint(&workspace),
         Command::Deny => deny::run(&workspace),
+        Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::Deploy => deploy::check(&workspace),
         Command::Bench(options) => bench::run(&workspace, &options),
         Command::Soak(options) => soak::run(&workspace, &options),

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::workspace::{Workspace, step};
-use crate::{bench, deploy, onnx_runtime, venv};
+use crate::{bench, deploy, fuzz, onnx_runtime, venv};
 
 #[derive(Args)]
 pub(crate) struct TestOptions {
@@ -43,7 +43,8 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
     if let Some(python) = venv::interpreter("deploy")? {
         tests.env("DEPLOY_PYTHON", python);
     }
-    step("tests", &mut tests)
+    step("tests", &mut tests)?;
+    if options.filter.is_none() { fuzz::briefly(workspace) } else { Ok(()) }
 }
 
 /// The recipes by the schema that editors are given.
