@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use gatefold_backend_ort::{OrtLoader, OrtSettings};
 use gatefold_engine::{Bundle, BundleWriter, golden};
 use gatefold_onnx::Quantization;
-use gatefold_trainer::{observe, quantize};
+use gatefold_trainer::{observe_ranges, quantize};
 use serde_json::{Value, json};
 
 /// How far scores in int8 may be from those of an untrained model.
@@ -18,7 +18,7 @@ pub(crate) fn int8(model: &Path, to: &Path) -> Result<Value> {
     let quantization = Quantization { tables: None, products: true };
     let folder = tempfile::tempdir()?;
     let batches = golden::batches(&bundle)?;
-    let ranges = observe(&bundle, &OrtLoader::new(OrtSettings::default())?, &batches, folder.path())?;
+    let ranges = observe_ranges(&bundle, &OrtLoader::new(OrtSettings::default())?, &batches, folder.path())?;
     let copy = quantize(&bundle, quantization, &ranges, INT8_TOLERANCE, &[], to, |_| Ok(()))?;
     Ok(json!({ "bundle": copy.bundle.path(), "products": copy.products }))
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::OnceLock};
 use gatefold_backend_ort::find_library;
 use gatefold_graph::{ElementType, Fact, Graph, Init, Level, NodeId, Op, Parameter, passes::user_once};
 use gatefold_onnx::{
-    ExportOptions, ExternalWeights, OBSERVED, Quantization, Range, Ranges, TableType, export, observe,
+    ExportOptions, ExternalWeights, OBSERVED, Quantization, Range, Ranges, TableType, export, observe_ranges,
     quantize,
 };
 use ort::{
@@ -111,7 +111,7 @@ fn rewritten(
 /// The ranges that a graph shows on [`codes`].
 fn ranges(file: &Path, graph: &Graph) -> Ranges {
     let mut weights = ExternalWeights::new("weights.bin");
-    let observed = observe(file, &mut weights).unwrap();
+    let observed = observe_ranges(file, &mut weights).unwrap();
     assert_eq!(observed.read.iter().collect::<Vec<_>>(), ["weights.bin"]);
     let folder = tempfile::tempdir().unwrap();
     let other = folder.path().join("observed.onnx");

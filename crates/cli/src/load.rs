@@ -41,7 +41,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     version: u64,
     /// Experiment of the server's settings: each request is of a unit of its own, load-0, load-1, …, whose arm
-    /// says what scores it
+    /// says what scores it; the models of all arms must take the features that load-0's does
     #[arg(long, value_name = "NAME", conflicts_with_all = ["model", "version"])]
     experiment: Option<String>,
     #[command(flatten)]

@@ -106,7 +106,7 @@ pub(crate) struct Rehearsal {
 }
 
 /// Some requests in one batch.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Joined {
     requests: usize,
     batch: FeatureBatch,

@@ -38,6 +38,6 @@ pub use export::{CANDIDATES, ExportOptions, IR_VERSION, ONE_OR_CANDIDATES, OPSET
 pub use external::{EXTERNAL_FROM_BYTES, ExternalWeights};
 pub use fold::{Folded, fold};
 pub use quantize::{
-    OBSERVED, Observed, Quantization, Quantized, Range, Ranges, TableType, observe, quantize,
+    OBSERVED, Observed, Quantization, Quantized, Range, Ranges, TableType, observe_ranges, quantize,
 };
 pub use read::{Weight, read_weights};

@@ -7,7 +7,7 @@
 //! range), the rows are quantized once for all products that read them, and the 32-bit sums are
 //! scaled back by ONNX Runtime's own operator `MatMulIntegerToFloat`.
 //!
-//! The scale of rows is that of the range which [`observe`] has shown on real data: a row has the
+//! The scale of rows is that of the range which [`observe_ranges`] has shown on real data: a row has the
 //! same codes whatever it is batched with, and what is beyond the range is cut off. A range from zero
 //! up makes the `Relu` before it needless, and ONNX Runtime drops it. Rows whose range is not known
 //! are quantized as they come (`DynamicQuantizeLinear`, one scale a batch).
@@ -41,7 +41,7 @@ use crate::{
 /// Largest magnitude of a signed 8-bit value that is used; its negative is, too.
 const LARGEST: f32 = 127.0;
 
-pub use ranges::{OBSERVED, Observed, Range, Ranges, observe};
+pub use ranges::{OBSERVED, Observed, Range, Ranges, observe_ranges};
 
 /// What is stored or computed in fewer bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

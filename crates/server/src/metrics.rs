@@ -131,7 +131,7 @@ impl Default for Metrics {
         let help = format!("Score requests that got no scores, by reason ({reasons}); model as in requests");
         ours.register("rejections", help, rejections.clone());
         let experiments = Family::default();
-        let help = "Score requests that named an experiment, by status code (OK: scored); arm is empty for units in none";
+        let help = "Score requests for which an experiment of the settings had an arm, by status code (OK: scored); arm is empty for units in none";
         ours.register("experiment_requests", help, experiments.clone());
         let in_flight = Gauge::default();
         ours.register("requests_in_flight", "Score requests being worked on", in_flight.clone());

@@ -56,7 +56,7 @@ pub use evaluation::{Evaluation, Observed, OutputEvaluation};
 pub use forward::Forward;
 pub use progress::{Event, Progress, Silent};
 pub use publish::{Published, publish};
-pub use quantize::{GraphRanges, Rewritten, observe, quantize};
+pub use quantize::{GraphRanges, Rewritten, observe_ranges, quantize};
 pub use space::{
     JudgedRows, LabelCheck, MeasuredOutput, measured_outputs, potential_outputs, sampling_weights,
 };

@@ -10,7 +10,7 @@ use crate::error::TrainError;
 
 mod observe;
 
-pub use observe::{GraphRanges, observe};
+pub use observe::{GraphRanges, observe_ranges};
 
 /// File of the tables, which both graphs refer to.
 const WEIGHTS_FILE: &str = "weights.bin";
@@ -28,7 +28,7 @@ pub struct Rewritten {
 
 /// Publishes `bundle` as the next version in `model_folder`, rewritten as `quantization` says.
 ///
-/// Rows of products are quantized by `ranges`, which [`observe`] found; those of which nothing is known,
+/// Rows of products are quantized by `ranges`, which [`observe_ranges`] found; those of which nothing is known,
 /// by the range of their batch. Encoders and golden rows stay; the golden scores must be met within
 /// `tolerance` from now on. `provenance` is added to where the bundle comes from. `verify` judges the new
 /// bundle before it gets its version.

@@ -4,19 +4,23 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use gatefold_backend_ort::OrtLoader;
-use gatefold_dataset::{SampleSet, Split};
+use gatefold_dataset::{Columns, SampleSet, Split};
 use gatefold_engine::{BackendLoader, Bundle, GOLDEN_TOLERANCE, GraphForm, golden};
 use gatefold_features::FeatureBatch;
 use gatefold_metrics::{FigureOptions, Metric};
 use gatefold_onnx::{Quantization, TableType};
-use gatefold_trainer::{Evaluation, GraphRanges, Observed, measured_outputs, observe, quantize};
+use gatefold_trainer::{Evaluation, GraphRanges, Observed, measured_outputs, observe_ranges, quantize};
 use serde_json::json;
 
 use crate::{bundles, console::Console, interrupt::Interrupt, scoring};
 
-/// So many batches, spread over the split, show what values range over.
-const OBSERVED_BATCHES: usize = 32;
-/// Rows of each.
+/// The split whose rows show what values range over: another one than those that models are judged by.
+const OBSERVED_SPLIT: &str = "train";
+/// So many of its shards are looked at, evenly spaced.
+const OBSERVED_SHARDS: usize = 8;
+/// So many batches of each, evenly spaced.
+const OBSERVED_BATCHES: usize = 4;
+/// Rows of a batch.
 const OBSERVED_ROWS: usize = 256;
 
 /// Store tables or compute layers in fewer bits.
@@ -39,7 +43,8 @@ pub(crate) struct Args {
     /// Store embedding tables in this type.
     #[arg(long, value_name = "TYPE", value_enum)]
     tables: Option<StoredType>,
-    /// Folder written by `gatefold samples build`, whose rows show the effect.
+    /// Folder written by `gatefold samples build`. Rows of its split `train` show what the values that int8
+    /// stands for range over.
     #[arg(long, value_name = "DIR")]
     samples: PathBuf,
     /// Split to measure the effect on.
@@ -138,8 +143,8 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
     let ranges = match quantization.products {
         true => {
             let mut batches = golden::batches(&bundle)?;
-            batches.extend(some_of(&split));
-            observe(&bundle, &loader, &batches, &trial.path().join("observed"))?
+            batches.extend(observed_rows(&samples)?);
+            observe_ranges(&bundle, &loader, &batches, &trial.path().join("observed"))?
         }
         false => GraphRanges::new(),
     };
@@ -211,12 +216,27 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
     ))
 }
 
-/// Rows of the split that show what the values of a model range over.
-fn some_of(split: &Split) -> impl Iterator<Item = FeatureBatch> {
-    let step = split.rows.div_ceil(OBSERVED_BATCHES).max(OBSERVED_ROWS);
-    (0..split.rows)
-        .step_by(step)
-        .map(|start| split.request_batch(start..(start + OBSERVED_ROWS).min(split.rows)))
+/// Rows that show what the values of a model range over.
+fn observed_rows(samples: &SampleSet) -> Result<Vec<FeatureBatch>> {
+    let folder = samples.folder().display();
+    let shards = samples.shards(OBSERVED_SPLIT).with_context(|| {
+        format!("int8 needs rows of split '{OBSERVED_SPLIT}', which show what values range over")
+    })?;
+    ensure!(
+        shards.rows() > 0,
+        "split '{OBSERVED_SPLIT}' of {folder} has no row to show what values range over"
+    );
+    let mut batches = Vec::new();
+    for index in (0..shards.count()).step_by(shards.count().div_ceil(OBSERVED_SHARDS)) {
+        let shard = shards
+            .read(index, Columns { features: true, labels: &[], time: false })
+            .with_context(|| format!("cannot read split '{OBSERVED_SPLIT}' of {folder}"))?;
+        let step = shard.rows.div_ceil(OBSERVED_BATCHES).max(OBSERVED_ROWS);
+        let starts = (0..shard.rows).step_by(step);
+        batches
+            .extend(starts.map(|start| shard.request_batch(start..(start + OBSERVED_ROWS).min(shard.rows))));
+    }
+    Ok(batches)
 }
 
 /// AUC of every output that has one, on its own rows.

@@ -50,13 +50,15 @@ impl Recorded {
     pub(super) fn offer(&self, request: &RawBatch<'_>, now: Instant) {
         let (due, millis) = (self.due.load(Relaxed), |time: Duration| time.as_millis() as u64);
         let now = millis(now.saturating_duration_since(self.began));
-        let early = self.capacity == 0 || now < due;
+        let rows = request.candidates;
+        // One that is too large does not take the place of the next.
+        let early = self.capacity == 0 || now < due || rows > ROWS / PART;
         // Of those that come at the same time one goes on.
         if early || self.due.compare_exchange(due, now + millis(PERIOD), Relaxed, Relaxed).is_err() {
             return;
         }
-        let (rows, bytes) = (request.candidates, request.bytes());
-        if rows > ROWS / PART || bytes > BYTES / PART {
+        let bytes = request.bytes();
+        if bytes > BYTES / PART {
             return;
         }
         let request = Arc::new(OwnedBatch::from(request));
@@ -151,6 +153,11 @@ mod tests {
             assert_eq!(users(&recorded), expected);
         }
         let most = ROWS / PART;
+        let recorded = Recorded::new(16, Instant::now());
+        let now = Instant::now();
+        recorded.offer(&request(0, most + 1, vec![]), now);
+        recorded.offer(&request(1, most, vec![]), now);
+        assert_eq!(users(&recorded), [1]);
         check(&[(most, 0), (most + 1, 0), (1, 0)], &[0, 2]);
         check(&[(most, 0), (1, 0), (most, 0), (most, 0), (most, 0)], &[1, 2, 3, 4]);
         let most = BYTES / PART - 1000;

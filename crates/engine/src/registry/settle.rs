@@ -156,8 +156,8 @@ impl Inner {
         match loaded {
             Ok(()) => self.set(&model, ModelState::Serving, stamp),
             Err(error) if serves => {
-                // Its folder was damaged while it serves from memory: keep it, say so once.
-                tracing::error!(%model, error = explain(&error), "the folder of a serving model is damaged; it goes on as it is");
+                // Its folder was damaged or replaced while it serves from memory: keep it, say so once.
+                tracing::error!(%model, error = explain(&error), "a serving model cannot be loaded again; it goes on as it is");
                 self.set(&model, ModelState::Serving, stamp);
             }
             Err(error) => {

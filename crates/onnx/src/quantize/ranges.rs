@@ -14,7 +14,7 @@ use crate::{
     builder::{int, value_info},
 };
 
-/// Name of the output that a graph made by [`observe`] has beside its own.
+/// Name of the output that a graph made by [`observe_ranges`] has beside its own.
 pub const OBSERVED: &str = "observed ranges";
 
 /// The range of each value, by its name in a graph.
@@ -68,7 +68,7 @@ pub struct Observed {
 ///
 /// # Errors
 /// As of [`super::quantize`].
-pub fn observe(path: &Path, external: &mut ExternalWeights<'static>) -> Result<Observed, OnnxError> {
+pub fn observe_ranges(path: &Path, external: &mut ExternalWeights<'static>) -> Result<Observed, OnnxError> {
     let (mut model, mut rewriter, read) = Rewriter::open(path, external)?;
     let graph = model.graph.get_or_insert_default();
     let values = rewriter.rows_of_products(graph);
@@ -83,10 +83,11 @@ pub fn observe(path: &Path, external: &mut ExternalWeights<'static>) -> Result<O
 impl Rewriter<'_> {
     fn observe(&mut self, graph: &mut GraphProto, values: &[String]) {
         let own = |part: &str| format!("{OBSERVED}/{part}");
-        let (zero, width) = (own("zero"), own("width"));
-        self.inside(&zero, &[1], DataType::Int64, 0i64.to_le_bytes().to_vec());
+        let (zero, one, width) = (own("zero"), own("one"), own("width"));
         let count = 2 * values.len();
-        self.inside(&width, &[1], DataType::Int64, (count as i64).to_le_bytes().to_vec());
+        for (name, number) in [(&zero, 0), (&one, 1), (&width, count as i64)] {
+            self.inside(name, &[1], DataType::Int64, number.to_le_bytes().to_vec());
+        }
         let mut parts = Vec::with_capacity(count);
         for (operator, name) in [("ReduceMin", "least"), ("ReduceMax", "largest")] {
             for value in values {
@@ -94,7 +95,7 @@ impl Rewriter<'_> {
                     (own(&format!("{value}/{name}/scalar")), own(&format!("{value}/{name}")));
                 let reduce = node(operator, &[value], &scalar);
                 graph.node.push(NodeProto { attribute: vec![int("keepdims", 0)], ..reduce });
-                graph.node.push(node("Unsqueeze", &[&scalar, &zero], &part));
+                graph.node.push(node("Reshape", &[&scalar, &one], &part));
                 parts.push(part);
             }
         }

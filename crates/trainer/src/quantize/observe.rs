@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, path::Path};
 
 use gatefold_engine::{BackendError, BackendLoader, Bundle, GraphForm};
 use gatefold_features::FeatureBatch;
-use gatefold_onnx::{OBSERVED, Quantization, Range, Ranges, observe as with_ranges, quantize as rewrite};
+use gatefold_onnx::{
+    OBSERVED, Quantization, Range, Ranges, observe_ranges as with_ranges, quantize as rewrite,
+};
 use gatefold_schema::{GateOutput, GraphFile};
 
 use super::with_other_graphs;
@@ -14,12 +16,11 @@ use crate::error::TrainError;
 pub type GraphRanges = BTreeMap<String, Ranges>;
 
 /// Runs the graphs of `bundle` on `batches` and gives the range of every value that a product in fewer bits
-/// would quantize. Bundles whose graphs show them are written into `folder`, where nothing of them is needed
-/// afterwards.
+/// would quantize. Bundles whose graphs show them are written into `folder`, one at a time, and removed.
 ///
 /// # Errors
 /// When a graph cannot be read, written, opened or run.
-pub fn observe(
+pub fn observe_ranges(
     bundle: &Bundle,
     loader: &dyn BackendLoader,
     batches: &[FeatureBatch],
@@ -45,6 +46,8 @@ pub fn observe(
                 }
             }
         }
+        // Tables may be large: one copy of them at a time. What cannot be removed goes with the folder.
+        let _ = std::fs::remove_dir_all(observer.path());
         let known = values.into_iter().zip(ranges).filter(|(_, range)| range.is_usable());
         all.insert(graph.file.clone(), known.collect::<Ranges>());
     }

@@ -42,7 +42,7 @@ pub(super) fn measure(
         let load = format!("{}s", durations.load);
         let alone = format!("{}s", durations.turn);
         let mut report = |offered: String, measured: &Windows| -> Result<()> {
-            let errors = measured.median("requests")? - measured.median("answered")?;
+            let errors = measured.sum("requests") - measured.sum("answered");
             let milliseconds = |quantile: &str| -> Result<String> {
                 Ok(format!("{:.2}", measured.median(&format!("latency_ms/{quantile}"))?))
             };

@@ -89,10 +89,8 @@ impl Operation<'_> {
         let windows = Windows::measure(self.durations.windows, || {
             self.load(&["--rate", &rate, "--timeout", DEADLINE, "--duration", &duration])
         })?;
-        let late = windows.median_of(|raw| {
-            let late = raw["errors"]["DEADLINE_EXCEEDED"].as_f64().unwrap_or(0.0);
-            late / (late + raw["answered"].as_f64().unwrap_or(f64::NAN))
-        });
+        let late = windows.sum("errors/DEADLINE_EXCEEDED");
+        let late = late / (late + windows.sum("answered"));
         let cores = std::thread::available_parallelism().map_or(1.0, |cores| usize::from(cores) as f64);
         let generator = windows.median("generator_cpu_seconds")? / windows.median("seconds")?;
         let left = cores - generator;

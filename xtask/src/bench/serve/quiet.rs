@@ -26,15 +26,24 @@ pub(super) struct Windows(Vec<Window>);
 
 impl Windows {
     /// Measures until `wanted` windows were quiet, or for [`PATIENCE`] times as many; keeps `wanted`.
-    pub(super) fn measure(wanted: u32, mut measure: impl FnMut() -> Result<Value>) -> Result<Self> {
+    pub(super) fn measure(wanted: u32, measure: impl FnMut() -> Result<Value>) -> Result<Self> {
+        Self::by(Cores::now, wanted, measure)
+    }
+
+    /// As [`Self::measure`], where `cores` tells the time.
+    fn by(
+        mut cores: impl FnMut() -> Result<Cores>,
+        wanted: u32,
+        mut measure: impl FnMut() -> Result<Value>,
+    ) -> Result<Self> {
         let mut windows: Vec<Window> = Vec::new();
         for _ in 0..wanted * PATIENCE {
             if windows.iter().filter(|window| window.stolen <= QUIET).count() >= wanted as usize {
                 break;
             }
-            let before = Cores::now()?;
+            let before = cores()?;
             let measured = measure()?;
-            windows.push(Window { measured, stolen: before.stolen_until(&Cores::now()?) });
+            windows.push(Window { measured, stolen: before.stolen_until(&cores()?) });
         }
         windows.sort_by(|a, b| a.stolen.total_cmp(&b.stolen));
         windows.truncate(wanted as usize);
@@ -47,9 +56,9 @@ impl Windows {
         Ok(median(&values?))
     }
 
-    /// The median of what is made of each measurement.
-    pub(super) fn median_of(&self, figure: impl Fn(&Value) -> f64) -> f64 {
-        median(&self.0.iter().map(|window| figure(&window.measured)).collect::<Vec<_>>())
+    /// The sum of a count, which a measurement leaves out where there was none to count.
+    pub(super) fn sum(&self, figure: &str) -> f64 {
+        self.0.iter().map(|window| number(&window.measured, figure).unwrap_or(0.0)).sum()
     }
 
     /// The largest share that the host took of one.
@@ -106,25 +115,37 @@ mod tests {
         assert!(Cores::read("cpu 1 2 3").is_none());
     }
 
-    #[test]
-    fn windows_in_which_the_host_took_least_are_kept() {
-        let mut windows = Windows(Vec::new());
-        for (p99, stolen) in [(9.0, 0.002), (5.0, 0.0), (7.0, 0.001)] {
-            windows.0.push(Window { measured: json!({ "p99": p99 }), stolen });
-        }
-        assert_eq!(windows.median("p99").unwrap(), 7.0);
-        assert_eq!(windows.stolen(), 0.002);
-        assert!(windows.median("p50").is_err());
+    /// Windows of 1000 ticks of which the host takes `stolen`, one after the other; the count of those measured.
+    fn measured(wanted: u32, stolen: &[u64]) -> (Windows, usize) {
+        let (mut looks, mut count) = (0, 0);
+        let cores = || {
+            // Each window is looked at before and after.
+            let over = stolen.iter().take((looks + 1) / 2);
+            looks += 1;
+            Ok(Cores { busy: 1000 * looks as u64, stolen: over.sum() })
+        };
+        let windows = Windows::by(cores, wanted, || {
+            count += 1;
+            Ok(json!({ "window": count, "errors": { "LATE": count } }))
+        });
+        (windows.unwrap(), count)
     }
 
     #[test]
-    fn patience_ends() {
-        let mut count = 0;
-        let windows = Windows::measure(2, || {
-            count += 1;
-            Ok(json!({ "count": count }))
-        });
-        assert_eq!(windows.unwrap().0.len(), 2);
-        assert!((2..=2 * PATIENCE).contains(&count));
+    fn windows_in_which_the_host_took_least_are_kept() {
+        let kept = |windows: &Windows| -> Vec<u64> {
+            windows.0.iter().filter_map(|window| window.measured["window"].as_u64()).collect()
+        };
+        // It ends with the third quiet one.
+        let (windows, count) = measured(3, &[500, 4, 300, 0, 200, 2, 0]);
+        assert_eq!((kept(&windows), count), (vec![4, 6, 2], 6));
+        assert!((0.003..0.005).contains(&windows.stolen()));
+        assert_eq!(windows.median("window").unwrap(), 4.0);
+        assert_eq!(windows.sum("errors/LATE"), 12.0);
+        assert_eq!(windows.sum("errors/OTHER"), 0.0);
+        assert!(windows.median("other").is_err());
+        // It does not wait for ever.
+        let (windows, count) = measured(1, &[90, 80, 70, 60, 50, 55, 65, 75, 0]);
+        assert_eq!((kept(&windows), count), (vec![5], 8));
     }
 }
