@@ -1,6 +1,9 @@
 //! `gatefold bundle quantize`: tables and layers in fewer bits, where no AUC notices.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use gatefold_backend_ort::OrtLoader;
@@ -50,11 +53,12 @@ pub(crate) struct Args {
     /// Split to measure the effect on.
     #[arg(long, default_value = "valid")]
     split: String,
-    /// Folder of the model that gets the new version [default: that of the bundle].
+    /// Folder of the model that gets the new version; its name becomes the model's [default: that of the bundle].
+    /// A server of that folder takes the new version at once.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// How far an AUC may move.
-    #[arg(long, value_name = "X", default_value_t = 0.0005)]
+    /// How far an AUC may move: above 0, below 1.
+    #[arg(long, value_name = "X", default_value_t = 0.0005, value_parser = auc_change)]
     max_auc_change: f64,
     /// Publish although this processor has no instructions for 8-bit products: for another machine.
     #[arg(long)]
@@ -138,6 +142,7 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
     // disk of the model, under a name that is no version's.
     std::fs::create_dir_all(&model_folder)
         .with_context(|| format!("cannot create {}", model_folder.display()))?;
+    let _unless_used = RemovedIfEmpty(&model_folder);
     let trial = tempfile::Builder::new().prefix(".trial-").tempdir_in(&model_folder)?;
     let name = bundle.manifest().name.clone();
     let ranges = match quantization.products {
@@ -206,14 +211,41 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<()> {
         let (before, after) = (before.auc[*output], after.auc[*output]);
         text.push_str(&format!("{output:<24}  {before:>10.6}  {after:>10.6}  {moved:>+10.6}\n"));
     }
+    let mut changed = Vec::new();
+    if quantization.products {
+        changed.push(format!("{} products in {experts}", published.products));
+    }
+    if quantization.tables.is_some() {
+        changed.push(format!("{} tables in {stored}", published.tables));
+    }
     console.print(&format!(
-        "{text}{} tables in {stored}, {} products in {experts}: {} -> {} bytes\ngolden scores are met within {tolerance:e}\n{}",
-        published.tables,
-        published.products,
+        "{text}{}: {} -> {} bytes\nno score of a golden request moved by more than {:.6}\n{}",
+        changed.join(", "),
         before.bytes,
         after.bytes,
+        after.golden_difference,
         published.bundle.path().display()
     ))
+}
+
+/// A folder that is gone when this is dropped, where nothing has been put into it.
+struct RemovedIfEmpty<'a>(&'a Path);
+
+impl Drop for RemovedIfEmpty<'_> {
+    fn drop(&mut self) {
+        // One that holds something is not removed.
+        let _ = std::fs::remove_dir(self.0);
+    }
+}
+
+/// How far an AUC may move.
+fn auc_change(text: &str) -> Result<f64, String> {
+    let change: f64 = text.parse().map_err(|_| format!("'{text}' is no number"))?;
+    if change > 0.0 && change < 1.0 {
+        Ok(change)
+    } else {
+        Err(format!("{change} is not above 0 and below 1"))
+    }
 }
 
 /// Rows that show what the values of a model range over.
@@ -277,5 +309,19 @@ fn multiplies_bytes() -> bool {
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_auc_moves_by_a_number_between_0_and_1() {
+        assert_eq!(auc_change("5e-4"), Ok(0.0005));
+        for text in ["nan", "0", "1", "inf"] {
+            assert!(auc_change(text).unwrap_err().ends_with("is not above 0 and below 1"), "{text}");
+        }
+        assert_eq!(auc_change("half"), Err("'half' is no number".to_owned()));
     }
 }
