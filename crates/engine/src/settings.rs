@@ -1,6 +1,11 @@
 //! Settings of the engine and of the registry; each says why one would change it.
 
-use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroUsize,
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -86,6 +91,9 @@ pub struct RegistrySettings {
     pub poll: Option<Duration>,
     /// Which versions are loaded, by model; the newest alone where a model is not listed.
     pub policies: BTreeMap<String, VersionPolicy>,
+    /// Versions that are loaded beside those, by model: requests name them. They take no traffic that
+    /// names no version.
+    pub pinned: BTreeMap<String, BTreeSet<u64>>,
 }
 
 impl RegistrySettings {
@@ -116,7 +124,7 @@ impl RegistrySettings {
     }
 }
 
-/// Which versions of a model are loaded, beside those that a label names. The highest of them takes
+/// Which versions of a model are loaded, beside those that a label names and pinned ones. The highest of them takes
 /// the traffic that names neither version nor label. The label `stable` is a ceiling: no version
 /// above it is taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

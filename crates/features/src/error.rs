@@ -19,7 +19,7 @@ pub enum EncodeError {
     },
     /// A feature without a column.
     #[error(
-        "feature '{feature}' ({} side) has no values; give it a column, with null where a value is missing",
+        "feature '{feature}' ({} side) has no values; give it a column, in which single rows may be missing",
         side.name()
     )]
     MissingFeature {

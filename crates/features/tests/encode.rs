@@ -267,7 +267,7 @@ fn bad_json_values_are_named() {
     check_json_error(
         "\"user_id\": 7, ",
         "",
-        "feature 'user_id' (user side) has no values; give it a column, with null where a value is missing",
+        "feature 'user_id' (user side) has no values; give it a column, in which single rows may be missing",
     );
     check_json_error(
         "\"user_id\": 7",

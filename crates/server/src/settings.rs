@@ -4,7 +4,7 @@
 pub mod environment;
 pub mod schema;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ settings! {
         /// Seconds between two looks at the models folder for new versions; 0 never looks again.
         /// Shorter where a new version should take traffic sooner.
         pub poll_seconds: f64 = 2.0,
-        /// Which versions of a model are loaded beside those that labels name: `mmoe = { latest = 2 }`
+        /// Which versions of a model are loaded beside those that labels and experiments name: `mmoe = { latest = 2 }`
         /// or `mmoe = { named = [3, 5] }`. A model that is not listed has its newest. More than one
         /// keeps older versions ready for a rollback at once, and costs their memory.
         pub versions: BTreeMap<String, VersionPolicy> = BTreeMap::new(),
@@ -165,7 +165,7 @@ settings! {
         /// Model, where it is not that of the experiment.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub model: Option<String>,
-        /// Version of the model, one that `versions` or a label keeps loaded.
+        /// Version of the model; it stays loaded while newer ones come.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub version: Option<u64>,
         /// Label of the version, in place of its number. Without both the version that takes the traffic
@@ -401,7 +401,20 @@ impl Settings {
             folder: self.models.clone(),
             poll: self.poll_interval(),
             policies: self.versions.clone(),
+            pinned: self.pinned(),
         }
+    }
+
+    /// Versions that arms of experiments name, by model: they stay loaded while newer ones come.
+    fn pinned(&self) -> BTreeMap<String, BTreeSet<u64>> {
+        let mut pinned: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+        for experiment in self.experiments.values() {
+            for arm in &experiment.arms {
+                let model = arm.model.as_ref().unwrap_or(&experiment.model);
+                pinned.entry(model.clone()).or_default().extend(arm.version);
+            }
+        }
+        pinned
     }
 
     /// Time between two looks at the models folder; `None` when it is read only once.

@@ -1,5 +1,5 @@
-//! Brings one model to what is wanted of it: the versions of its policy and those that labels name
-//! are loaded, requests are routed to them, the others drain.
+//! Brings one model to what is wanted of it: the versions of its policy, pinned ones and those that
+//! labels name are loaded, requests are routed to them, the others drain.
 
 use std::{
     collections::BTreeMap,
@@ -96,8 +96,9 @@ impl Inner {
                 }
             }
             let current = keep.first().copied();
-            for version in
-                view.wanted.labels.values().copied().filter(|version| view.found.contains_key(version))
+            let labelled = view.wanted.labels.values();
+            let pinned = self.settings.pinned.get(&**name).into_iter().flatten();
+            for version in labelled.chain(pinned).copied().filter(|version| view.found.contains_key(version))
             {
                 if !keep.contains(&version) && !self.stopping() && self.have(name, version, &view) {
                     keep.push(version);

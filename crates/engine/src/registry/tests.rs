@@ -30,11 +30,21 @@ impl Bench {
         policies: &[(&str, VersionPolicy)],
         observer: Arc<dyn Observer>,
     ) -> Bench {
+        Self::pinning(folder, poll, policies, BTreeMap::new(), observer)
+    }
+
+    fn pinning(
+        folder: tempfile::TempDir,
+        poll: Option<Duration>,
+        policies: &[(&str, VersionPolicy)],
+        pinned: BTreeMap<String, BTreeSet<u64>>,
+        observer: Arc<dyn Observer>,
+    ) -> Bench {
         let loader = Arc::new(TestLoader::default());
         let settings = EngineSettings { workers: 1, ..EngineSettings::default() };
         let engine = Engine::start(settings, Arc::new(SharedLoader(loader.clone())), observer).unwrap();
         let policies = policies.iter().map(|(model, policy)| ((*model).to_owned(), policy.clone())).collect();
-        let settings = RegistrySettings { folder: folder.path().to_path_buf(), poll, policies };
+        let settings = RegistrySettings { folder: folder.path().to_path_buf(), poll, policies, pinned };
         let registry = Registry::new(settings, engine.clone());
         Bench { folder, loader, engine, registry }
     }
@@ -231,6 +241,26 @@ fn a_policy_says_which_versions_are_loaded() {
     bench.registry.refresh().unwrap();
     bench.check_routes(4, &[("stable", 4)]);
     assert_eq!(bench.engine.models().len(), 4, "a refused version takes no place of the latest two");
+}
+
+#[test]
+fn a_pinned_version_stays_loaded_beside_newer_ones_and_takes_nothing_that_names_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let pinned = [("shop".to_owned(), BTreeSet::from([1, 9]))].into();
+    let bench = Bench::pinning(folder, None, &[], pinned, Arc::new(NoObserver));
+    publish(bench.folder.path(), "shop");
+    bench.check(&["shop/1"], &[("shop/1", "serving")]);
+    bench.check_routes(1, &[]);
+    publish(bench.folder.path(), "shop");
+    publish(bench.folder.path(), "shop");
+    let status = [("shop/1", "serving"), ("shop/2", "unloaded"), ("shop/3", "serving")];
+    bench.check(&["shop/1", "shop/3"], &status);
+    bench.check_routes(3, &[]);
+    bench.score(VersionChoice::Version(1), 1.0).unwrap();
+    bench.registry.unload("shop").unwrap();
+    bench.check(&[], &["shop/1", "shop/2", "shop/3"].map(|version| (version, "unloaded")));
+    bench.registry.load("shop").unwrap();
+    bench.check(&["shop/1", "shop/3"], &status);
 }
 
 #[test]

@@ -145,8 +145,28 @@ pub fn example() -> String {
          # (GATEFOLD_ROW_BUDGET, GATEFOLD_LIMITS__CANDIDATES). Flags stand over both.\n",
     );
     keys(&super::Settings::schema(), "", &mut text);
+    text.push_str(EXPERIMENT);
     text
 }
+
+/// The end of the example file.
+const EXPERIMENT: &str = r#"
+# An experiment, to be used without the marks of comments:
+#
+# [experiments.gates]
+# model = "mmoe"             # of arms that name none, and of units in no arm
+# salt = "gates-2026-11"     # another one divides the units anew
+#
+# [[experiments.gates.arms]]
+# name = "control"
+# share = 0.5
+# version = 3                # stays loaded while newer ones come
+#
+# [[experiments.gates.arms]]
+# name = "treatment"
+# share = 0.25               # the last arm may grow while the experiment runs
+# label = "canary"           # set by `gatefold models label mmoe canary 4`
+"#;
 
 /// Appends the keys of a table, then its own tables.
 fn keys(schema: &Value, name: &str, text: &mut String) {
@@ -156,6 +176,8 @@ fn keys(schema: &Value, name: &str, text: &mut String) {
     for (key, schema) in values {
         comment(schema, text);
         match schema.get("default").map(toml::Value::try_from) {
+            // By its own header further down a table could not be given beside this.
+            Some(Ok(toml::Value::Table(_))) => text.push_str(&format!("# {key} = {{}}\n")),
             Some(Ok(default)) => text.push_str(&format!("{key} = {default}\n")),
             _ => text.push_str(&format!("# {key} = \"\"\n")),
         }
@@ -281,6 +303,17 @@ mod tests {
             let at = at.unwrap_or_else(|| panic!("{name} is not in the example"));
             assert!(lines[at - 1].starts_with("# "), "{name} is not explained");
         }
+    }
+
+    #[test]
+    fn the_experiment_of_the_example_is_one() {
+        let lines = EXPERIMENT.lines().skip_while(|line| !line.contains('['));
+        let lines: Vec<&str> = lines.map(|line| line.trim_start_matches("# ")).collect();
+        let text = example().replace(EXPERIMENT, &lines.join("\n"));
+        let settings = Settings::from_toml(&text, "server.toml").unwrap();
+        settings.check().unwrap();
+        let arms = &settings.experiments["gates"].arms;
+        assert_eq!((arms[0].version, arms[1].label.as_deref()), (Some(3), Some("canary")));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use wire::admin_client::AdminClient;
 use wire::score_stream_response::Result as StreamResult;
 
 use crate::request_log::{files, logging, rows, text};
-use crate::support::{Running, formula, publish, request};
+use crate::support::{Running, eventually, formula, publish, request};
 
 /// The arms of `user-0` to `user-19`: `control` where `point < 0.4`, `treatment` where it is below 0.8, with
 /// `point = int.from_bytes(hashlib.sha256(f"gates-2026-11:{unit}".encode()).digest()[:8], "big") / 2**64`.
@@ -168,20 +168,21 @@ async fn an_arm_that_is_not_loaded_is_named_and_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_arm_may_be_another_model_or_a_version() {
+async fn an_arm_may_be_another_model_or_a_version_which_stays_when_a_newer_one_comes() {
     let models = TempDir::new().unwrap();
     publish(models.path(), "demo", 0.0);
-    publish(models.path(), "demo", 0.25);
     publish(models.path(), "other", 0.5);
     let running = Running::start_in(models, |settings| {
-        settings.versions = [("demo".to_owned(), gatefold_engine::VersionPolicy::Latest(2))].into();
         settings.experiments = gates();
         let arms = &mut settings.experiments.get_mut("gates").unwrap().arms;
         (arms[0].version, arms[1].model, arms[1].label) = (Some(1), Some("other".into()), None);
     })
     .await;
     running.ready().await;
+    publish(running.folder.path(), "demo", 0.25);
     let mut client = running.client().await;
+    let newest = || wire::GetModelRequest { model: "demo".into(), ..Default::default() };
+    eventually(async || client.get_model(newest()).await.unwrap().into_inner().version == 2).await;
     for (user, expected) in
         [(0, ("other", 1, "treatment")), (2, ("demo", 1, "control")), (5, ("demo", 2, ""))]
     {
