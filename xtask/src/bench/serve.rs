@@ -2,9 +2,9 @@
 //!
 //! All competitors have the same weights, get the same requests and may use all cores of the
 //! machine; they are measured in turns, in one run. Processor time is that of the server's process
-//! as the system accounts it, so that the load generator beside it does not count. Latencies under load are
-//! those of the windows in which the host took least of the machine; only the swap of a model is measured once
-//! without and once with it, one right after the other.
+//! as the system accounts it, so that the load generator beside it does not count. Latencies with a
+//! bar are those of the windows in which the host took least of the machine; only the swap of a model is measured
+//! once without and once with it, one right after the other.
 
 mod competitor;
 mod latency;

@@ -58,18 +58,21 @@ pub(super) fn measure(
             ]);
             Ok(())
         };
-        let alone = Windows::measure(1, || {
-            flags(&["--rate", "max", "--connections", "1", "--in-flight", "1", "--duration", &alone])
-        })?;
+        // Requests of a mix have no common median.
+        let has_bar = (competitor.letter, workload.name) == ("d", "200");
+        let windows = |quiet: bool, asked: &[&str]| match quiet {
+            true => Windows::measure(durations.windows, || flags(asked)),
+            false => Windows::once(|| flags(asked)),
+        };
+        let one = ["--rate", "max", "--connections", "1", "--in-flight", "1", "--duration", &alone];
+        let alone = windows(has_bar, &one)?;
         report("one at a time".to_owned(), &alone)?;
         let service = alone.median("latency_ms/p50")?;
         let capacity = throughput.capacity(workload, competitor.letter) / world.candidates(workload);
         for share in SHARES {
             let rate = format!("{:.3}", capacity * f64::from(share) / 100.0);
-            // Requests of a mix have no common median.
-            let has_bar = (competitor.letter, workload.name, share) == ("d", "200", BAR_SHARE);
-            let windows = if has_bar { durations.windows } else { 1 };
-            let measured = Windows::measure(windows, || flags(&["--rate", &rate, "--duration", &load]))?;
+            let asked = ["--rate", &rate, "--duration", &load];
+            let measured = windows(has_bar && share == BAR_SHARE, &asked)?;
             report(format!("{share} %"), &measured)?;
             if share == BAR_SHARE {
                 let row = format!(

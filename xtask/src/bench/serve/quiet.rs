@@ -30,6 +30,13 @@ impl Windows {
         Self::by(Cores::now, wanted, measure)
     }
 
+    /// One window, as it is.
+    pub(super) fn once(mut measure: impl FnMut() -> Result<Value>) -> Result<Self> {
+        let before = Cores::now()?;
+        let measured = measure()?;
+        Ok(Self(vec![Window { measured, stolen: before.stolen_until(&Cores::now()?) }]))
+    }
+
     /// As [`Self::measure`], where `cores` tells the time.
     fn by(
         mut cores: impl FnMut() -> Result<Cores>,
