@@ -109,11 +109,18 @@ pub struct Timings {
     pub batch_rows: usize,
 }
 
+fn unknown_model(name: &str) -> String {
+    match name {
+        "" => "the request names no model: name one".to_owned(),
+        name => format!("no model is named '{name}'"),
+    }
+}
+
 /// Why a job got no scores.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ScoreError {
     /// No such model.
-    #[error("no model is named '{model}'; {known}")]
+    #[error("{}; {known}", unknown_model(.model))]
     UnknownModel {
         /// The name asked for.
         model: String,

@@ -109,6 +109,11 @@ impl Experiment {
         Ok(Self { salt: salt.to_owned(), ends })
     }
 
+    /// Whether there are units in no arm.
+    pub fn leaves_some(&self) -> bool {
+        self.ends.last().is_some_and(|end| end.is_finite())
+    }
+
     /// The arm that `unit` is in, by its place in the order of the arms; `None` where it is in no arm.
     pub fn assign(&self, unit: &str) -> Option<usize> {
         let point = point(&self.salt, unit);
@@ -171,6 +176,7 @@ mod tests {
         assert_eq!(placed(&[0.1; 10]), [Some(6), Some(2), Some(1), Some(9)]);
         assert_eq!(experiment("a", &[0.1; 10]).ends[9], f64::INFINITY);
         assert_eq!(placed(&[0.5, 0.5 + 1e-10]), placed(&[0.5, 0.5]));
+        assert!(!experiment("a", &[0.1; 10]).leaves_some() && experiment("a", &[0.9]).leaves_some());
     }
 
     /// Pearson's statistic of 100,000 units in 20 intervals of equal length, against the value that a

@@ -126,7 +126,7 @@ pub enum Wanted<'a> {
 /// Who is asked to score: a model, or the arm of an experiment's unit.
 ///
 /// # Errors
-/// When both are given, and a unit that is empty or beyond `limits`.
+/// When both are given, an experiment without a name, and a unit that is empty or beyond `limits`.
 pub fn wanted<'a>(
     (model, version, label): (&'a str, u64, &'a str),
     experiment: Option<&'a wire::ExperimentUnit>,
@@ -135,6 +135,11 @@ pub fn wanted<'a>(
     let Some(wire::ExperimentUnit { name, unit }) = experiment else {
         return Ok(Wanted::Model(model, self::version(version, label)?));
     };
+    if name.is_empty() {
+        let problem =
+            "is empty: name an experiment of the server's settings, or leave `experiment` out to ask a model";
+        return Err(FieldError::new("experiment.name", problem));
+    }
     let number = if version == 0 { String::new() } else { version.to_string() };
     for (field, value) in [("model", model), ("version", &number), ("label", label)] {
         if !value.is_empty() {
@@ -204,7 +209,7 @@ pub fn raw_batch<'a>(
             {
                 return Err(FieldError::new(
                     place(),
-                    format!("is a {} feature: move it to `{}`", side.name(), list_name(side)),
+                    format!("is {} feature: move it to `{}`", with_article(side), list_name(side)),
                 ));
             }
             let raw = raw_column(column, limits).map_err(|problem| FieldError::new(place(), problem))?;
@@ -234,6 +239,14 @@ fn list_name(side: Side) -> &'static str {
         Side::User => "user",
         Side::Context => "context",
         Side::Item => "items",
+    }
+}
+
+fn with_article(side: Side) -> &'static str {
+    match side {
+        Side::User => "a user",
+        Side::Context => "a context",
+        Side::Item => "an item",
     }
 }
 

@@ -33,9 +33,9 @@ pub struct Arm {
     pub experiment: String,
     /// Name of the arm; empty for the units that are in none.
     pub name: String,
-    model: String,
-    version: Option<u64>,
-    label: Option<String>,
+    pub(crate) model: String,
+    pub(crate) version: Option<u64>,
+    pub(crate) label: Option<String>,
 }
 
 /// A model version that is to score a request, and the arm that says so.
@@ -75,6 +75,14 @@ impl Experiments {
         self.by_name.values().flat_map(|running| &running.arms)
     }
 
+    /// As [`arms`](Self::arms), with what stands for units in no arm where there may be such.
+    pub fn groups(&self) -> impl Iterator<Item = &Arc<Arm>> {
+        self.by_name.values().flat_map(|running| {
+            let rest = running.assignment.leaves_some().then_some(&running.rest);
+            running.arms.iter().chain(rest)
+        })
+    }
+
     /// The model version that is `wanted`, which need not be loaded.
     ///
     /// # Errors
@@ -90,12 +98,7 @@ impl Experiments {
             Refusal::UnknownExperiment { name: name.to_owned(), known }
         })?;
         let arm = running.assignment.assign(unit).map_or(&running.rest, |place| &running.arms[place]);
-        let version = match (arm.version, &arm.label) {
-            (Some(version), _) => VersionChoice::Version(version),
-            (None, Some(label)) => VersionChoice::Label(label),
-            (None, None) => VersionChoice::Current,
-        };
-        Ok(Route { model: &arm.model, version, arm: Some(arm) })
+        Ok(Route { model: &arm.model, version: arm.choice(), arm: Some(arm) })
     }
 }
 
@@ -151,6 +154,15 @@ fn check_target(arm: &ArmSettings) -> Result<(), String> {
 }
 
 impl Arm {
+    /// Which version of its model scores its units.
+    pub(crate) fn choice(&self) -> VersionChoice<'_> {
+        match (self.version, &self.label) {
+            (Some(version), _) => VersionChoice::Version(version),
+            (None, Some(label)) => VersionChoice::Label(label),
+            (None, None) => VersionChoice::Current,
+        }
+    }
+
     /// What messages call it.
     pub(crate) fn described(&self) -> String {
         match self.name.as_str() {

@@ -87,7 +87,7 @@ impl Flags {
         if self.probe {
             return probe::probe(&self.settings(std::env::vars_os())?).map(Some);
         }
-        self.check.then(|| Ok(toml::to_string(&self.settings(std::env::vars_os())?)?)).transpose()
+        self.check.then(|| checked(&self.settings(std::env::vars_os())?)).transpose()
     }
 
     /// The settings in effect: defaults, then the file, then the `environment`, then the flags,
@@ -129,6 +129,18 @@ impl Flags {
     }
 }
 
+/// The settings as TOML, below what a server would miss at its start.
+fn checked(settings: &Settings) -> anyhow::Result<String> {
+    let missing = match std::fs::read_dir(&settings.models) {
+        Ok(_) => String::new(),
+        Err(error) => format!(
+            "# The models folder {} cannot be read ({error}): a server ends at its start until it can\n\n",
+            settings.models.display()
+        ),
+    };
+    Ok(missing + &toml::to_string(settings)?)
+}
+
 fn put<T: Clone>(setting: &mut T, flag: &Option<T>) {
     if let Some(value) = flag {
         setting.clone_from(value);
@@ -153,6 +165,19 @@ mod tests {
         let settings = flags.settings(variables.into_iter()).unwrap();
         assert_eq!((settings.workers, settings.queue_rows, settings.row_budget), (3, 30_000, 99));
         assert_eq!(settings.intra_threads, Settings::default().intra_threads);
+    }
+
+    #[test]
+    fn the_check_says_that_there_is_no_models_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { models: folder.path().to_owned(), ..Settings::default() };
+        let text = checked(&settings).unwrap();
+        assert_eq!(Settings::from_toml(&text, "check").unwrap(), settings);
+        assert!(!text.contains('#'), "{text}");
+        let settings = Settings { models: folder.path().join("none"), ..settings };
+        let text = checked(&settings).unwrap();
+        assert!(text.starts_with("# The models folder /") && text.contains("none cannot be read"), "{text}");
+        assert_eq!(Settings::from_toml(&text, "check").unwrap(), settings);
     }
 
     #[test]

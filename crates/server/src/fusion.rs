@@ -44,15 +44,17 @@ impl Formulas {
     ///
     /// # Errors
     /// A text that is no formula, a name that the model has none of, and both at once.
-    pub fn wanted(
-        &self,
-        request: &wire::ScoreRequest,
-        model: &str,
-    ) -> Result<Option<Arc<Formula>>, FieldError> {
+    pub fn wanted(&self, request: &wire::ScoreRequest, model: &str) -> Result<Option<Chosen>, FieldError> {
         match (request.formula.as_str(), request.formula_name.as_str()) {
             ("", "") => Ok(None),
-            (text, "") => self.parse(text).map(Some).map_err(|error| refused(&error)),
-            ("", name) => self.named(model, name).map(Some),
+            (text, "") => match self.parse(text) {
+                Ok(formula) => Ok(Some(Chosen { formula, name: None })),
+                Err(error) => Err(FieldError::new("formula", error.to_string())),
+            },
+            ("", name) => {
+                let formula = self.find(model, name)?;
+                Ok(Some(Chosen { formula, name: Some(name.to_owned()) }))
+            }
             (_, name) => {
                 let problem = format!("is '{name}' beside a formula: give one of them");
                 Err(FieldError::new("formula_name", problem))
@@ -74,7 +76,13 @@ impl Formulas {
         Ok(formula)
     }
 
-    fn named(&self, model: &str, name: &str) -> Result<Arc<Formula>, FieldError> {
+    /// The formulas of a model that have a name.
+    pub fn named(&self, model: &str) -> impl Iterator<Item = (&str, &Formula)> {
+        let of_model = self.named.get(model).into_iter().flatten();
+        of_model.map(|(name, formula)| (name.as_str(), formula.as_ref()))
+    }
+
+    fn find(&self, model: &str, name: &str) -> Result<Arc<Formula>, FieldError> {
         let of_model = self.named.get(model);
         of_model.and_then(|formulas| formulas.get(name)).cloned().ok_or_else(|| {
             let known: Vec<&str> = of_model.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
@@ -86,10 +94,29 @@ impl Formulas {
     }
 }
 
+/// A formula that a request asks for.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    formula: Arc<Formula>,
+    /// Its name, where it stands in the settings.
+    name: Option<String>,
+}
+
+impl Chosen {
+    fn error(&self, problem: String) -> FieldError {
+        match &self.name {
+            None => FieldError::new("formula", problem),
+            Some(name) => {
+                FieldError::new("formula_name", format!("'{name}' of the server's settings: {problem}"))
+            }
+        }
+    }
+}
+
 /// A formula with what it is computed from.
 #[derive(Clone, Debug)]
 pub struct Fusion {
-    formula: Arc<Formula>,
+    chosen: Chosen,
     /// One for each name of the formula.
     sources: Vec<Source>,
 }
@@ -107,7 +134,7 @@ impl Fusion {
     /// # Errors
     /// A name that is neither, or a column that is given twice or holds no single numbers.
     pub fn new(
-        formula: Arc<Formula>,
+        chosen: Chosen,
         bundle: &Bundle,
         items: &[(Cow<'_, str>, RawColumn<'_>)],
     ) -> Result<Self, FieldError> {
@@ -126,18 +153,18 @@ impl Fusion {
                         "'{name}' is of type {}: a formula takes ints and floats",
                         column.values.type_name()
                     );
-                    FieldError::new("formula", problem)
+                    chosen.error(problem)
                 }),
-                None => Err(unknown(name, bundle, items)),
+                None => Err(chosen.error(unknown(name, bundle, items))),
             }
         };
-        let sources = formula.names().iter().map(source).collect::<Result<_, _>>()?;
-        Ok(Self { formula, sources })
+        let sources = chosen.formula.names().iter().map(source).collect::<Result<_, _>>()?;
+        Ok(Self { chosen, sources })
     }
 
     /// Whether the formula names `name`.
     pub fn names(&self, name: &str) -> bool {
-        self.formula.names().iter().any(|own| own == name)
+        self.chosen.formula.names().iter().any(|own| own == name)
     }
 
     /// The outputs that it is computed from.
@@ -165,12 +192,8 @@ impl Fusion {
         });
         let columns: Vec<Cow<'_, Vec<f64>>> = columns.collect();
         let columns: Vec<&[f64]> = columns.iter().map(|column| column.as_slice()).collect();
-        self.formula.evaluate(rows, &columns).map_err(|error| refused(&error))
+        self.chosen.formula.evaluate(rows, &columns).map_err(|error| self.chosen.error(error.to_string()))
     }
-}
-
-fn refused(error: &FormulaError) -> FieldError {
-    FieldError::new("formula", error.to_string())
 }
 
 /// A column's values, where they are single numbers; NaN where missing.
@@ -189,18 +212,17 @@ fn numbers(column: &RawColumn<'_>) -> Option<Vec<f64>> {
     Some(numbers)
 }
 
-fn unknown(name: &str, bundle: &Bundle, items: &[(Cow<'_, str>, RawColumn<'_>)]) -> FieldError {
+fn unknown(name: &str, bundle: &Bundle, items: &[(Cow<'_, str>, RawColumn<'_>)]) -> String {
     let outputs: Vec<&str> = bundle.manifest().outputs.iter().map(|output| output.name.as_str()).collect();
     let numeric = items.iter().filter(|(_, column)| numbers(column).is_some());
     let columns: Vec<&str> = numeric.map(|(name, _)| name.as_ref()).collect();
     let near = nearest(name, outputs.iter().chain(&columns).copied());
     let near = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
-    let problem = format!(
+    format!(
         "'{name}' is neither an output ({}) nor an int or float column of items ({}){near}",
         outputs.join(", "),
         columns.join(", ")
-    );
-    FieldError::new("formula", problem)
+    )
 }
 
 #[cfg(test)]

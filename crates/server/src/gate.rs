@@ -67,13 +67,13 @@ impl Gate {
     /// Counts a message that was answered with `code` before it became a request.
     pub(crate) fn note_unread(&self, code: Code) {
         if let Some(reason) = Rejection::of_unread(code) {
-            self.metrics.refused(None, code, reason);
+            self.metrics.refused(None, None, code, reason);
             self.refusals.note(reason, None, None, "");
         }
     }
 
     fn refused(&self) -> Status {
-        self.metrics.refused(None, Code::ResourceExhausted, Rejection::ServerFull);
+        self.metrics.refused(None, None, Code::ResourceExhausted, Rejection::ServerFull);
         self.refusals.note(Rejection::ServerFull, None, None, "");
         Status::resource_exhausted(format!(
             "the server is overloaded: {} requests are being worked on (limits.requests); try again later or \

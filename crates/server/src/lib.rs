@@ -8,7 +8,7 @@
 //! - [`run`](mod@run): start, load, serve, drain.
 //! - [`service`]: the calls of `Ranking`. [`convert`]: messages ↔ plain types.
 //! - [`experiments`]: which model scores a unit of an experiment.
-//! - [`fusion`]: formulas over outputs and item columns.
+//! - [`fusion`]: formulas over outputs and item columns. [`unfit`]: what the settings name and no model has.
 //! - [`operator`]: the calls of `Admin`.
 //! - [`inference`]: the calls of the Open Inference Protocol.
 //! - [`connections`], [`tls`]: who is connected. [`port`]: what each call passes: [`tokens`] (who may
@@ -53,6 +53,7 @@ pub mod tls;
 pub mod tokens;
 pub mod top_k;
 pub mod traces;
+pub mod unfit;
 
 pub use flags::Flags;
 pub use run::{run, run_with, serve};

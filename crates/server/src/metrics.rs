@@ -123,7 +123,7 @@ impl Default for Metrics {
         let requests = Family::default();
         ours.register(
             "requests",
-            "Score requests by status code; model is empty and version 0 where none is loaded that was named",
+            "Score requests by status code; version is 0 where none is loaded that was named, and model empty unless an experiment names it",
             requests.clone(),
         );
         let rejections = Family::default();
@@ -196,9 +196,11 @@ impl Metrics {
         }
     }
 
-    /// Notes a request that got no scores; `model` is the loaded version it was for.
-    pub fn refused(&self, model: Option<&ModelVersion>, code: Code, reason: Rejection) {
-        let model = model.filter(|model| self.served.get(model).is_some());
+    /// Notes a request that got no scores; `model` is the loaded version it was for. Without one it is
+    /// version 0 of the model that the settings have for its `arm`.
+    pub fn refused(&self, model: Option<&ModelVersion>, arm: Option<&Arm>, code: Code, reason: Rejection) {
+        let named = arm.map(|arm| ModelVersion { name: arm.model.as_str().into(), version: 0 });
+        let model = model.filter(|model| self.served.get(model).is_some()).or(named.as_ref());
         self.requests.get_or_create(&ByCode::new(model, code)).inc();
         self.rejections.get_or_create(&ByReason::new(model, reason)).inc();
     }
@@ -280,7 +282,7 @@ impl Drop for InFlight<'_> {
                 false => (Code::Cancelled, Rejection::Cancelled),
             };
             self.count_arm(code);
-            self.metrics.refused(self.model.as_ref(), code, reason);
+            self.metrics.refused(self.model.as_ref(), self.arm.as_deref(), code, reason);
         }
     }
 }

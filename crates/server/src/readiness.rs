@@ -46,6 +46,11 @@ impl Readiness {
         self.looked.store(true, Ordering::Relaxed);
     }
 
+    /// Whether every model that was there at the start has been looked at.
+    pub fn has_looked(&self) -> bool {
+        self.looked.load(Ordering::Relaxed)
+    }
+
     /// Notes that the server is stopping; there is no way back.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
@@ -63,7 +68,7 @@ impl Readiness {
         let status = self.registry.status();
         State {
             stopping: self.stopping.load(Ordering::Relaxed),
-            looked: self.looked.load(Ordering::Relaxed),
+            looked: self.has_looked(),
             serving: !self.engine.models().is_empty(),
             models: status.iter().map(|model| (model.model.to_string(), line(&model.state))).collect(),
         }

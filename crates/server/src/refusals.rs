@@ -26,10 +26,16 @@ struct Class {
 }
 
 impl Refusals {
-    /// Writes a line, unless the class had one a short time ago.
+    /// Writes a line, unless the class had one a short time ago; where no loaded model version was found,
+    /// with what the arm names.
     pub fn note(&self, reason: Rejection, model: Option<&ModelVersion>, arm: Option<&Arm>, request_id: &str) {
         let Some(more) = self.due(reason, Instant::now()) else { return };
-        let (model, version) = model.map_or(("", 0), |model| (&*model.name, model.version));
+        let (model, version) = match (model, arm) {
+            (Some(model), _) => (&*model.name, model.version),
+            (None, Some(arm)) => (&*arm.model, arm.version.unwrap_or_default()),
+            (None, None) => ("", 0),
+        };
+        let label = arm.and_then(|arm| arm.label.as_deref());
         let (experiment, arm) = arm.map_or(("", ""), |arm| (&*arm.experiment, &*arm.name));
         let reason_name = reason.name();
         match reason {
@@ -41,6 +47,7 @@ impl Refusals {
                     arm,
                     model,
                     version,
+                    label,
                     more,
                     "a request has failed"
                 );
@@ -53,6 +60,7 @@ impl Refusals {
                     arm,
                     model,
                     version,
+                    label,
                     more,
                     "a request is refused"
                 );

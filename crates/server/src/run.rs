@@ -35,6 +35,7 @@ use crate::statistics::Statistics;
 use crate::telemetry;
 use crate::tls;
 use crate::tokens::{self, Guard};
+use crate::unfit::Watch;
 
 /// How long the last spans are waited for.
 const LAST_SPANS: Duration = Duration::from_secs(2);
@@ -155,7 +156,10 @@ pub async fn run_with(
     let operator = Operator::new(registry.clone());
     let inference =
         InferenceService::new(scorer.clone(), registry.clone(), operator.clone(), readiness.clone());
-    let service = Service::new(scorer, Formulas::new(&settings.formulas)?);
+    let formulas = Arc::new(Formulas::new(&settings.formulas)?);
+    let unfit = Watch { scorer: scorer.clone(), formulas: formulas.clone(), readiness: readiness.clone() };
+    tokio::spawn(unfit.follow(changed.subscribe()));
+    let service = Service::new(scorer, formulas);
     let routes = routes(&settings, reporter, service, operator, inference)?;
     let door = Door { gate, guard };
     let terms = Terms { most: settings.limits.connections, tls, metrics };

@@ -135,11 +135,12 @@ impl Scorer {
         let result = self.score(call, deadline, started, &mut in_flight).instrument(span.clone()).await;
         let (model, arm) = in_flight.ended(result.as_ref().map_or_else(Refusal::code, |_| Code::Ok));
         result.map_err(|refusal| {
+            let refusal = refusal.in_arm(arm.as_deref());
             let _entered = span.entered();
             if let Some(model) = &model {
                 self.statistics.failed(model, started.elapsed());
             }
-            self.metrics.refused(model.as_ref(), refusal.code(), refusal.reason());
+            self.metrics.refused(model.as_ref(), arm.as_deref(), refusal.code(), refusal.reason());
             tracing::Span::current().record("error", refusal.reason().name());
             self.refusals.note(refusal.reason(), model.as_ref(), arm.as_deref(), &request_id);
             tracing::debug!("{refusal}");
@@ -215,10 +216,9 @@ impl Scorer {
 
     /// The version of a model that takes a request.
     pub(crate) fn find(&self, route: &Route<'_>) -> Result<ModelInfo, Refusal> {
-        self.engine.model(route.model, route.version).map_err(|error| match (error, route.arm) {
-            (ScoreError::UnknownModel { .. }, _) if self.engine.models().is_empty() => Refusal::NoModel,
-            (error, Some(arm)) => Refusal::Arm { arm: arm.described(), error },
-            (error, None) => error.into(),
+        self.engine.model(route.model, route.version).map_err(|error| match error {
+            ScoreError::UnknownModel { .. } if self.engine.models().is_empty() => Refusal::NoModel,
+            error => error.into(),
         })
     }
 

@@ -31,8 +31,8 @@ pub struct Service {
 impl Service {
     /// A service that scores by `scorer` and fuses by `formulas`. Once the scorer is told to stop,
     /// streams end when the requests they have read are answered.
-    pub fn new(scorer: Arc<Scorer>, formulas: Formulas) -> Self {
-        Self { scorer, formulas: Arc::new(formulas) }
+    pub fn new(scorer: Arc<Scorer>, formulas: Arc<Formulas>) -> Self {
+        Self { scorer, formulas }
     }
 
     /// The tonic service.
@@ -166,7 +166,7 @@ impl Ranking for Service {
         let scorer = &self.scorer;
         let wanted = convert::wanted((model, *version, label), experiment.as_ref(), &scorer.limits);
         let route = scorer.experiments.route(wanted.map_err(Refusal::from)?)?;
-        let info = scorer.find(&route)?;
+        let info = scorer.find(&route).map_err(|refusal| refusal.in_arm(route.arm.map(AsRef::as_ref)))?;
         Ok(Response::new(self.describe(&info)))
     }
 }

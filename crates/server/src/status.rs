@@ -4,6 +4,7 @@ use gatefold_engine::{RegistryError, ScoreError};
 use tonic::{Code, Status};
 
 use crate::convert::{FieldError, Problem};
+use crate::experiments::Arm;
 use crate::metrics::Rejection;
 
 /// Why a request is not answered.
@@ -15,13 +16,13 @@ pub enum Refusal {
     /// The engine has no scores for it.
     #[error(transparent)]
     Score(#[from] ScoreError),
-    /// The version that an arm of an experiment names cannot be had.
-    #[error("{arm}: {error}")]
+    /// A request that an arm of an experiment is to answer.
+    #[error("{arm}: {refusal}")]
     Arm {
         /// The experiment and its arm.
         arm: String,
-        /// What the engine says of the version.
-        error: ScoreError,
+        /// Why what the arm names does not answer it.
+        refusal: Box<Refusal>,
     },
     /// An experiment that the settings have not.
     #[error("no experiment is named '{name}'; the server's settings have: {known}")]
@@ -37,13 +38,22 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The same, said of a request of `arm`.
+    pub fn in_arm(self, arm: Option<&Arm>) -> Self {
+        match (arm, self) {
+            (None, refusal) | (_, refusal @ Refusal::NoModel) => refusal,
+            (Some(arm), refusal) => Refusal::Arm { arm: arm.described(), refusal: Box::new(refusal) },
+        }
+    }
+
     /// The status code of the answer.
     pub fn code(&self) -> Code {
         match self {
             Refusal::Field(_) => Code::InvalidArgument,
             Refusal::NoModel => Code::Unavailable,
             Refusal::UnknownExperiment { .. } => Code::NotFound,
-            Refusal::Score(error) | Refusal::Arm { error, .. } => match error {
+            Refusal::Arm { refusal, .. } => refusal.code(),
+            Refusal::Score(error) => match error {
                 ScoreError::UnknownModel { .. }
                 | ScoreError::UnknownVersion { .. }
                 | ScoreError::UnknownLabel { .. } => Code::NotFound,
@@ -70,7 +80,8 @@ impl Refusal {
             Refusal::Field(_) => Rejection::BadInput,
             Refusal::NoModel => Rejection::NotReady,
             Refusal::UnknownExperiment { .. } => Rejection::UnknownModel,
-            Refusal::Score(error) | Refusal::Arm { error, .. } => match error {
+            Refusal::Arm { refusal, .. } => refusal.reason(),
+            Refusal::Score(error) => match error {
                 ScoreError::UnknownModel { .. }
                 | ScoreError::UnknownVersion { .. }
                 | ScoreError::UnknownLabel { .. } => Rejection::UnknownModel,

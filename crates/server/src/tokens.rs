@@ -228,7 +228,7 @@ impl Guard {
     fn note(&self, needed: Right, path: &str, status: &Status) {
         self.metrics.edge.refused(needed);
         if gate::scores(path) {
-            self.metrics.refused(None, status.code(), Rejection::Auth);
+            self.metrics.refused(None, None, status.code(), Rejection::Auth);
         }
         self.refusals.note(Rejection::Auth, None, None, "");
     }

@@ -40,7 +40,7 @@ pub(super) struct ByOutput {
     output: Arc<str>,
 }
 
-/// `version` is 0 where `model` is empty: no loaded model was meant.
+/// `version` is 0 where no loaded model was meant; `model` is then empty, or that of an experiment's arm.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct ByCode {
     model: Arc<str>,

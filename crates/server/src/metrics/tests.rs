@@ -62,8 +62,8 @@ pub(super) fn fill(metrics: &Metrics) {
     };
     in_treatment(None).ended(Code::Ok);
     drop(in_treatment(Some(Instant::now())));
-    metrics.refused(None, Code::NotFound, Rejection::UnknownModel);
-    metrics.refused(Some(&model), Code::ResourceExhausted, Rejection::QueueFull);
+    metrics.refused(None, None, Code::NotFound, Rejection::UnknownModel);
+    metrics.refused(Some(&model), None, Code::ResourceExhausted, Rejection::QueueFull);
     let infer = Duration::from_millis(2);
     metrics.batch(&BatchEvent { model: &model, jobs: 2, rows: 400, infer, ok: true });
     let info = ModelGauge {
@@ -170,6 +170,6 @@ fn a_version_that_has_gone_leaves_no_series() {
     assert!(!text.contains("version=\"7\""), "{text}");
     assert!(text.contains("version=\"8\""), "{text}");
     // What ends late makes none again.
-    metrics.refused(Some(&demo(7)), Code::Internal, Rejection::Failed);
+    metrics.refused(Some(&demo(7)), None, Code::Internal, Rejection::Failed);
     assert!(!metrics.text().contains("version=\"7\""));
 }

@@ -163,7 +163,7 @@ async fn an_arm_that_is_not_loaded_is_named_and_counted() {
             "{series}{metrics}"
         );
     }
-    let rejected = "gatefold_rejections_total{model=\"\",version=\"0\",reason=\"unknown_model\"} 1\n";
+    let rejected = "gatefold_rejections_total{model=\"demo\",version=\"0\",reason=\"unknown_model\"} 1\n";
     assert!(metrics.contains(rejected), "{metrics}");
 }
 

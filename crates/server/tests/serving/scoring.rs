@@ -304,7 +304,7 @@ async fn candidates_are_ranked_by_a_fused_score() {
     asked.items[2] = bids;
     let error = client.score(asked.clone()).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
-    let said = "formula: row 1: 'ctcvr * bid' is not a number where ctcvr is 0.0";
+    let said = "formula_name: 'revenue' of the server's settings: row 1: 'ctcvr * bid' is not a number where ctcvr is 0.0";
     assert!(error.message().starts_with(said) && error.message().contains("bid is missing"), "{error}");
     (asked.formula, asked.formula_name) = ("coalesce(bid, 0) - ctr".into(), String::new());
     // Ranked by an output all the same.

@@ -16,6 +16,12 @@ pub(super) const ROWS: &[Row] = &[
         "no model is named 'dome'; loaded: demo",
     ),
     (
+        "no name of a model where there are two",
+        Score(|request| request.model = String::new()),
+        Code::NotFound,
+        "the request names no model: name one; loaded: demo, other",
+    ),
+    (
         "unknown version",
         Score(|request| request.version = 9),
         Code::NotFound,
@@ -61,6 +67,12 @@ pub(super) const ROWS: &[Row] = &[
         }),
         Code::InvalidArgument,
         "context 'age': is a user feature: move it to `user`",
+    ),
+    (
+        "an item feature of the user",
+        Score(|request| request.user.push(column("price", floats(&[1.0])))),
+        Code::InvalidArgument,
+        "user 'price': is an item feature: move it to `items`",
     ),
     (
         "wrong type",
@@ -233,8 +245,8 @@ pub(super) const ROWS: &[Row] = &[
     (
         "no name of an experiment",
         Score(|request| of_unit(request, "", "user-1")),
-        Code::NotFound,
-        "no experiment is named ''; the server's settings have: gates",
+        Code::InvalidArgument,
+        "experiment.name: is empty: name an experiment of the server's settings",
     ),
     (
         "an experiment without a unit",
@@ -350,6 +362,31 @@ pub(super) const ROWS: &[Row] = &[
         Score(|request| request.formula_name = "value".into()),
         Code::InvalidArgument,
         "formula_name: model 'demo' has no formula 'value' in the server's settings; it has: revenue",
+    ),
+    (
+        "a formula of the settings that does not fit the request",
+        Score(|request| request.formula_name = "revenue".into()),
+        Code::InvalidArgument,
+        "formula_name: 'revenue' of the server's settings: 'bid' is neither an output (ctr, cvr, ctcvr) nor an \
+         int or float column of items (item_id, price)",
+    ),
+    (
+        "a formula of the settings that has no finite result",
+        Score(|request| {
+            request.formula_name = "revenue".into();
+            request.items.push(wire::Column { missing: vec![1], ..column("bid", ints(&[3, 4])) });
+        }),
+        Code::InvalidArgument,
+        "formula_name: 'revenue' of the server's settings: row 1: 'ctcvr * bid' is not a number",
+    ),
+    (
+        "a formula of the settings that does not fit the model of an arm",
+        Score(|request| {
+            of_unit(request, "gates", "user-1");
+            request.formula_name = "revenue".into();
+        }),
+        Code::InvalidArgument,
+        "experiment 'gates', arm 'control': formula_name: 'revenue' of the server's settings: 'bid' is neither",
     ),
     (
         "a formula beside the name of one",
