@@ -15,11 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gatefold_features::OwnedBatch;
-
 pub(crate) use instance::Instance;
 pub use instance::{LoadError, Prepared};
 use recorded::Recorded;
+pub(crate) use recorded::Request;
 use versions::Versions;
 pub use versions::{Routes, STABLE};
 
@@ -375,7 +374,7 @@ impl Shared {
     }
 
     /// The last requests to a model; none where none of its versions is loaded.
-    fn recorded(&self, name: &str) -> Vec<Arc<OwnedBatch>> {
+    fn recorded(&self, name: &str) -> Vec<Arc<Request>> {
         let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
         models.get(name).map_or_else(Vec::new, |versions| versions.recorded.requests())
     }

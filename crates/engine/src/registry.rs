@@ -26,7 +26,7 @@ use std::{
 use gatefold_schema::ConfigError;
 
 use self::{
-    settle::{Stamp, View, explain},
+    settle::{Misfit, Stamp, View, explain},
     wanted::{Wanted, WantedModel},
 };
 use crate::{Engine, ModelVersion, RegistrySettings, STABLE, VersionChoice, bundle::versions};
@@ -184,14 +184,15 @@ impl Registry {
     }
 
     /// Looks at one model's folder now, tries again what was refused, and undoes an
-    /// [`unload`](Self::unload).
+    /// [`unload`](Self::unload). A version that would refuse all of the last requests is taken.
     ///
     /// # Errors
     /// When there is no such model, the wish cannot be kept, or the version that should take
     /// traffic is refused; what served before goes on.
     pub fn load(&self, model: &str) -> Result<(), RegistryError> {
         let inner = &self.inner;
-        let (name, turn) = self.begin(model)?;
+        let (name, mut turn) = self.begin(model)?;
+        turn.asked = true;
         inner.wanted().change(model, |wanted| wanted.unloaded = false)?;
         inner.known().retain(|known, entry| *known.name != *model || !entry.is_refused());
         let view = inner.view(&name);
@@ -221,19 +222,31 @@ impl Registry {
     /// version is loaded; without it the newest version takes that traffic.
     ///
     /// # Errors
-    /// When the label is none, there is no such model or version, the version is refused, or the
-    /// wish cannot be kept. Nothing has changed then.
+    /// When the label is none, there is no such model or version, no such label to remove, the version is
+    /// refused, or the wish cannot be kept. Nothing has changed then.
     pub fn set_label(&self, model: &str, label: &str, version: Option<u64>) -> Result<(), RegistryError> {
         check_label(label)?;
         let inner = &self.inner;
         let name = self.find(model)?;
         let mut wanted = inner.wanted();
+        let labels = wanted.of(model).labels;
+        if version.is_none() && !labels.contains_key(label) {
+            return Err(RegistryError::NoLabel {
+                model: model.to_owned(),
+                label: label.to_owned(),
+                known: labels
+                    .iter()
+                    .map(|(label, version)| format!("{label} ({version})"))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            });
+        }
         // What is loaded already need not wait for what is being loaded.
         let turn = match version.filter(|version| !inner.served(model).contains(version)) {
             None => None,
             Some(version) => {
                 drop(wanted);
-                let turn = self.load_for_label(&name, version)?;
+                let turn = self.load_for_label(&name, label, version)?;
                 wanted = inner.wanted();
                 Some(turn)
             }
@@ -246,7 +259,10 @@ impl Registry {
         let best = if label == STABLE { version.or(current) } else { current };
         inner.route(&wanted, model, best);
         drop(wanted);
-        tracing::info!(model, label, version, "the label is set");
+        match version {
+            Some(version) => tracing::info!(model, label, version, "the label is set"),
+            None => tracing::info!(model, label, "the label is removed"),
+        }
         drop(turn);
         // What is no longer wanted drains without the caller.
         let inner = inner.clone();
@@ -290,7 +306,12 @@ impl Registry {
     }
 
     /// Loads a version that a label is to name. While the turn is held it is not retired again.
-    fn load_for_label(&self, name: &Arc<str>, version: u64) -> Result<settle::Turn, RegistryError> {
+    fn load_for_label(
+        &self,
+        name: &Arc<str>,
+        label: &str,
+        version: u64,
+    ) -> Result<settle::Turn, RegistryError> {
         let inner = &self.inner;
         let turn = inner.turn(name);
         let view = inner.view(name);
@@ -301,10 +322,10 @@ impl Registry {
             return Err(inner.unknown_version(name, version, &view));
         }
         // Somebody asks: what was refused is tried again.
-        inner
-            .known()
-            .retain(|known, entry| known.name != *name || known.version != version || !entry.is_refused());
-        inner.have(name, version, &view);
+        inner.forgive(name, version);
+        let misfit =
+            if inner.would_lead(name, label, version, &view) { Misfit::Refused } else { Misfit::Taken };
+        inner.have(name, version, &view, misfit);
         inner.refusal(name, version)?;
         Ok(turn)
     }
@@ -414,6 +435,14 @@ impl Inner {
         Ok(names)
     }
 
+    /// Whether a version that a label is to name would take the traffic that names none.
+    fn would_lead(&self, name: &str, label: &str, version: u64, view: &View) -> bool {
+        let ceiling = view.wanted.labels.get(STABLE).copied();
+        let candidates = self.settings.policy(name).candidates(view.found.keys().copied(), ceiling);
+        let current = self.engine.model(name, VersionChoice::Current).map_or(0, |info| info.model.version);
+        label == STABLE || version > current && candidates.contains(&version)
+    }
+
     fn is_settled(&self, name: &Arc<str>, view: &View) -> bool {
         self.settled.lock().unwrap_or_else(PoisonError::into_inner).get(name) == Some(view)
     }
@@ -482,6 +511,19 @@ pub enum RegistryError {
     BadLabel {
         /// What was given.
         label: String,
+    },
+    /// No such label to remove.
+    #[error(
+        "model '{model}' has no label '{label}' to remove; labels that are set: {}",
+        if .known.is_empty() { "none" } else { .known }
+    )]
+    NoLabel {
+        /// The model.
+        model: String,
+        /// The label.
+        label: String,
+        /// The labels there are, each with its version.
+        known: String,
     },
     /// No such model.
     #[error("no model is named '{model}'; in the folder: {known}")]

@@ -157,18 +157,37 @@ pub(crate) fn manifest() -> BundleManifest {
 
 /// A writer that has everything but the manifest.
 pub(crate) fn filled_writer(model_folder: &Path) -> BundleWriter {
+    writer_with(model_folder, golden_requests())
+}
+
+fn writer_with(model_folder: &Path, requests: Vec<GoldenRequest>) -> BundleWriter {
     let mut writer = BundleWriter::create(model_folder).unwrap();
     writer.write("model.onnx", b"plain").unwrap();
     writer.write("model.user_once.onnx", b"user once").unwrap();
     writer.write_vocabulary(&encoders().vocabularies["country"]).unwrap();
-    let requests = vec![golden_request(31.0, &[1.0, 2.5]), golden_request(50.0, &[0.5])];
     writer.write_golden(&Golden { requests }).unwrap();
     writer
+}
+
+fn golden_requests() -> Vec<GoldenRequest> {
+    vec![golden_request(31.0, &[1.0, 2.5]), golden_request(50.0, &[0.5])]
 }
 
 /// Publishes the model's next version under `models/<name>`.
 pub(crate) fn publish(models: &Path, name: &str) -> Bundle {
     filled_writer(&models.join(name)).publish(manifest(), |_| Ok(())).unwrap()
+}
+
+/// As [`publish`], with the outputs `ctr` and `cvr` alone.
+pub(crate) fn publish_without_ctcvr(models: &Path, name: &str) -> Bundle {
+    let mut requests = golden_requests();
+    for request in &mut requests {
+        request.scores.remove("ctcvr");
+    }
+    let mut manifest = manifest();
+    manifest.derived.clear();
+    manifest.outputs = task::outputs(&manifest.tasks, &[]);
+    writer_with(&models.join(name), requests).publish(manifest, |_| Ok(())).unwrap()
 }
 
 /// One run of a test backend.

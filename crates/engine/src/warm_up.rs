@@ -5,25 +5,47 @@
 //! this reads the rows of embeddings that are in use, and finds a version that has no score for them.
 //! All outputs are computed and judged, also those that a request did not ask for, since a batch computes
 //! for all of its requests what one of them asks. Gates are steps on the way to the outputs and are not
-//! run by themselves.
+//! run by themselves. A version that would refuse every one of them is none for the callers there are: it
+//! is taken only where somebody asks for it.
 
 use std::{ops::RangeInclusive, sync::Arc};
 
-use gatefold_features::{FeatureBatch, FeatureColumn, OwnedBatch, Strictness};
+use gatefold_features::{FeatureBatch, FeatureColumn, Strictness};
 use gatefold_schema::{BundleManifest, FittedFeature, Level, Loss};
 
-use crate::{Backend, BackendError, Bundle, GOLDEN_TOLERANCE, GoldenError, batch_scorer::run_one, golden};
+use crate::{
+    Backend, BackendError, Bundle, GOLDEN_TOLERANCE, GoldenError, ModelVersion, batch_scorer::run_one,
+    engine::Request, golden,
+};
 
 /// What a version was warmed by beside its golden rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WarmUp {
     /// Recorded requests.
     pub requests: usize,
     /// Their candidates.
     pub candidates: usize,
-    /// Recorded requests whose columns or values this version's features do not take: callers that go
-    /// on sending such will be refused by it.
+    /// Recorded requests whose columns or values this version's features do not take, or that ask for an
+    /// output that it does not have: callers that go on sending such will be refused by it.
     pub unfit: usize,
+    /// Why the first of those does not fit, without its values.
+    pub misfit: Option<String>,
+}
+
+impl WarmUp {
+    /// That requests are recorded and none of them fits the version.
+    ///
+    /// # Errors
+    /// [`WarmUpError::Unfit`].
+    pub(crate) fn check_fit(&self, model: &ModelVersion) -> Result<(), WarmUpError> {
+        match &self.misfit {
+            Some(misfit) if self.requests == 0 => {
+                let (model, misfit) = (model.clone(), misfit.clone());
+                Err(WarmUpError::Unfit { model, requests: self.unfit, misfit })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A version that fails on what its model is asked.
@@ -32,6 +54,21 @@ pub enum WarmUpError {
     /// Golden rows in a batch of another size.
     #[error(transparent)]
     Sizes(#[from] GoldenError),
+    /// There are recorded requests, and this version would refuse all of them.
+    #[error(
+        "none of the {requests} requests that were kept of those scored before fits this version (the first: \
+         {misfit}): change the callers first, or take it all the same by `gatefold models load {}`, or for \
+         callers that name it by `gatefold models label {} LABEL {}` while `stable` is a lower version",
+        model.name, model.name, model.version
+    )]
+    Unfit {
+        /// The version.
+        model: ModelVersion,
+        /// Requests that were recorded.
+        requests: usize,
+        /// Why the first does not fit, without its values.
+        misfit: String,
+    },
     /// Recorded requests cannot be run.
     #[error(
         "requests that were scored before cannot be run ({requests} recorded, {candidates} candidates, in \
@@ -121,18 +158,21 @@ impl Joined {
 
 impl Rehearsal {
     /// Each request that fits the features alone, then as many as `rows` candidates allow together.
-    pub(crate) fn new(bundle: &Bundle, recorded: &[Arc<OwnedBatch>], rows: usize) -> Rehearsal {
-        let encoded = recorded.iter().filter_map(|request| {
-            // The error would tell of a caller's values; how many there are is told.
-            let batch = bundle.encoder().encode(&request.raw(), Strictness::Refuse).ok()?;
-            Some(Joined { requests: 1, batch })
-        });
-        let mut batches: Vec<Joined> = encoded.collect();
-        let report = WarmUp {
-            requests: batches.len(),
-            candidates: batches.iter().map(|joined| joined.batch.candidates).sum(),
-            unfit: recorded.len() - batches.len(),
-        };
+    pub(crate) fn new(bundle: &Bundle, recorded: &[Arc<Request>], rows: usize) -> Rehearsal {
+        let (mut batches, mut report) = (Vec::new(), WarmUp::default());
+        for request in recorded {
+            match encode(bundle, request) {
+                Ok(batch) => {
+                    report.requests += 1;
+                    report.candidates += batch.candidates;
+                    batches.push(Joined { requests: 1, batch });
+                }
+                Err(misfit) => {
+                    report.unfit += 1;
+                    report.misfit.get_or_insert(misfit);
+                }
+            }
+        }
         let mut together: Vec<Joined> = Vec::new();
         for one in &batches {
             match together.last_mut() {
@@ -144,8 +184,8 @@ impl Rehearsal {
         Rehearsal { batches, report }
     }
 
-    pub(crate) fn report(&self) -> WarmUp {
-        self.report
+    pub(crate) fn report(&self) -> &WarmUp {
+        &self.report
     }
 
     /// Runs every batch and looks at every score.
@@ -171,6 +211,18 @@ impl Rehearsal {
         }
         Ok(())
     }
+}
+
+/// A recorded request as the version would take it, or why it would not, without the caller's values.
+fn encode(bundle: &Bundle, request: &Request) -> Result<FeatureBatch, String> {
+    if let Some(output) = request.outputs.iter().find(|output| bundle.output_index(output).is_none()) {
+        let known = bundle.output_names();
+        return Err(format!(
+            "it asks for output '{output}', which this version does not have; it has: {known}"
+        ));
+    }
+    let encoded = bundle.encoder().encode(&request.batch.raw(), Strictness::Refuse);
+    encoded.map_err(|error| error.without_values())
 }
 
 /// Scores that an output may give, and the word for them. A probability may be as far out as it may be

@@ -177,6 +177,24 @@ pub enum EncodeError {
 }
 
 impl EncodeError {
+    /// The error without a value or its row, for others than the caller whose value it is.
+    pub fn without_values(&self) -> String {
+        let of = |feature: &str, side: &Side| format!("feature '{feature}' ({} side)", side.name());
+        match self {
+            EncodeError::NotFinite { feature, side, .. } => {
+                format!("{}: a value is not a finite 32-bit number", of(feature, side))
+            }
+            EncodeError::NoSuchCode { feature, side, codes, .. } => {
+                let last = codes - 1;
+                format!("{}: a value is no code of the model, which are 0 to {last}", of(feature, side))
+            }
+            EncodeError::WrongType { feature, side, expected, .. } => {
+                format!("{}: values are not of type {expected}", of(feature, side))
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// The error for values of a feature that is made of others.
     pub(crate) fn crossed(feature: &Feature) -> Self {
         let parts: Vec<String> = feature.cross.iter().map(|part| format!("'{part}'")).collect();

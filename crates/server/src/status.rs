@@ -107,7 +107,9 @@ impl Refusal {
 /// The status of a wish that the registry cannot fulfil, its causes included.
 pub fn registry_status(error: &RegistryError) -> Status {
     let code = match error {
-        RegistryError::UnknownModel { .. } | RegistryError::UnknownVersion { .. } => Code::NotFound,
+        RegistryError::UnknownModel { .. }
+        | RegistryError::UnknownVersion { .. }
+        | RegistryError::NoLabel { .. } => Code::NotFound,
         RegistryError::BadLabel { .. } => Code::InvalidArgument,
         RegistryError::Refused { .. }
         | RegistryError::Unloaded { .. }

@@ -290,7 +290,7 @@ fn a_new_version_is_warmed_by_recorded_requests_and_refused_where_it_fails_on_th
     };
     block_on(engine.score(job)).unwrap();
     let prepared = engine.prepare(Model::default().publish(folder.path())).unwrap();
-    assert_eq!(prepared.warm_up(), WarmUp { requests: 1, candidates: 3, unfit: 0 });
+    assert_eq!(*prepared.warm_up(), WarmUp { requests: 1, candidates: 3, ..WarmUp::default() });
     let mut diverged = Model::default();
     diverged.table[1] = f32::NAN;
     let error = engine.prepare(diverged.publish(folder.path())).unwrap_err().to_string();

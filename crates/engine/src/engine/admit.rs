@@ -44,7 +44,7 @@ pub(super) async fn score(
         match queue(room, &served, batch, selected.clone()).await.map_err(named)? {
             Outcome::Scored(scored) => {
                 if let Some(raw) = raw {
-                    served.recorded.offer(raw, Instant::now());
+                    served.recorded.offer(raw, outputs, Instant::now());
                 }
                 let reply = reply(&served, labels, &selected, scored, encode);
                 return Ok((reply, candidates));

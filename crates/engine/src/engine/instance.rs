@@ -2,8 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use gatefold_features::OwnedBatch;
-
+use super::Request;
 use crate::{
     Backend, BackendError, BackendLoader, Bundle, EngineSettings, GoldenError, GoldenReport, GraphForm,
     ModelVersion, ScoreError, WarmUp, WarmUpError,
@@ -59,7 +58,7 @@ impl Prepared {
         bundle: Bundle,
         loader: Arc<dyn BackendLoader>,
         settings: &EngineSettings,
-        recorded: &[Arc<OwnedBatch>],
+        recorded: &[Arc<Request>],
     ) -> Result<Prepared, LoadError> {
         let form = bundle.form(settings.form);
         let instance = Arc::new(Instance::new(Arc::new(bundle), form, loader));
@@ -81,7 +80,7 @@ impl Prepared {
             }
             backends.push(backend);
         }
-        Ok(Prepared { instance, backends, report, warm_up: rehearsal.report() })
+        Ok(Prepared { instance, backends, report, warm_up: rehearsal.report().clone() })
     }
 
     /// The model and its version.
@@ -95,8 +94,8 @@ impl Prepared {
     }
 
     /// What warmed it beside the golden rows.
-    pub fn warm_up(&self) -> WarmUp {
-        self.warm_up
+    pub fn warm_up(&self) -> &WarmUp {
+        &self.warm_up
     }
 }
 
@@ -124,15 +123,28 @@ pub enum LoadError {
     /// The backend panicked.
     #[error("the backend panicked: {0}")]
     Panicked(String),
-    /// The bundle stands in a folder of another name.
-    #[error(
-        "{folder} holds model {found}: name the folder models/<name>/<version> as the manifest does, or \
-         publish the model under the new name"
-    )]
+    /// The bundle stands in a folder of another name or number.
+    #[error("{folder} holds model {found}: {}", misplaced(.folder_of, .found))]
     Misplaced {
         /// The folder.
         folder: String,
         /// Name and version by the manifest.
         found: ModelVersion,
+        /// Name and version by the folder.
+        folder_of: ModelVersion,
     },
+}
+
+/// What to do with a bundle that does not stand where its manifest says.
+fn misplaced(folder: &ModelVersion, found: &ModelVersion) -> String {
+    if folder.name == found.name {
+        format!(
+            "the folder of a version has the number in its manifest, here {}; what publishes a bundle gives it \
+             the next number (`gatefold train`, `gatefold bundle import`, `gatefold bundle quantize`)",
+            found.version
+        )
+    } else {
+        "name the folder models/<name>/<version> as the manifest does, or publish the model under the new name"
+            .to_owned()
+    }
 }

@@ -34,8 +34,15 @@ pub(super) struct Recorded {
     kept: Mutex<VecDeque<Kept>>,
 }
 
+/// What a caller asked.
+pub(crate) struct Request {
+    pub(crate) batch: OwnedBatch,
+    /// Outputs asked for by name; empty means all.
+    pub(crate) outputs: Vec<String>,
+}
+
 struct Kept {
-    request: Arc<OwnedBatch>,
+    request: Arc<Request>,
     rows: usize,
     bytes: usize,
 }
@@ -47,7 +54,7 @@ impl Recorded {
     }
 
     /// Keeps a request that has been scored, where it is time for another and it is not too large.
-    pub(super) fn offer(&self, request: &RawBatch<'_>, now: Instant) {
+    pub(super) fn offer(&self, request: &RawBatch<'_>, outputs: &[String], now: Instant) {
         let (due, millis) = (self.due.load(Relaxed), |time: Duration| time.as_millis() as u64);
         let now = millis(now.saturating_duration_since(self.began));
         let rows = request.candidates;
@@ -61,7 +68,7 @@ impl Recorded {
         if bytes > BYTES / PART {
             return;
         }
-        let request = Arc::new(OwnedBatch::from(request));
+        let request = Arc::new(Request { batch: OwnedBatch::from(request), outputs: outputs.to_vec() });
         let mut kept = self.lock();
         let total = |kept: &VecDeque<Kept>, of: fn(&Kept) -> usize| kept.iter().map(of).sum::<usize>();
         while kept.len() >= self.capacity
@@ -74,7 +81,7 @@ impl Recorded {
     }
 
     /// The requests, the oldest first.
-    pub(super) fn requests(&self) -> Vec<Arc<OwnedBatch>> {
+    pub(super) fn requests(&self) -> Vec<Arc<Request>> {
         self.lock().iter().map(|kept| kept.request.clone()).collect()
     }
 
@@ -106,7 +113,7 @@ mod tests {
 
     /// Users of the requests that are kept.
     fn users(recorded: &Recorded) -> Vec<i64> {
-        let user = |request: &Arc<OwnedBatch>| match &request.raw().columns[0].1.values {
+        let user = |request: &Arc<Request>| match &request.batch.raw().columns[0].1.values {
             RawValues::Ints(users) => users[0],
             other => panic!("{other:?}"),
         };
@@ -118,11 +125,15 @@ mod tests {
         let began = Instant::now();
         let recorded = Recorded::new(3, began);
         for tenth in 0..50 {
-            recorded.offer(&request(tenth, 1, vec![]), began + Duration::from_millis(100 * tenth as u64));
+            recorded.offer(
+                &request(tenth, 1, vec![]),
+                &[],
+                began + Duration::from_millis(100 * tenth as u64),
+            );
         }
         assert_eq!(users(&recorded), [20, 30, 40]);
         let none = Recorded::new(0, began);
-        none.offer(&request(1, 1, vec![]), began);
+        none.offer(&request(1, 1, vec![]), &[], began);
         assert!(none.requests().is_empty());
     }
 
@@ -133,7 +144,9 @@ mod tests {
         std::thread::scope(|scope| {
             for user in 0..8 {
                 let recorded = &recorded;
-                scope.spawn(move || (0..100).for_each(|_| recorded.offer(&request(user, 1, vec![]), began)));
+                scope.spawn(move || {
+                    (0..100).for_each(|_| recorded.offer(&request(user, 1, vec![]), &[], began))
+                });
             }
         });
         assert_eq!(recorded.requests().len(), 1);
@@ -148,15 +161,15 @@ mod tests {
             for (user, (candidates, bytes)) in sizes.iter().enumerate() {
                 let text = "x".repeat(*bytes);
                 let now = began + Duration::from_secs(user as u64);
-                recorded.offer(&request(user as i64, *candidates, vec![&text]), now);
+                recorded.offer(&request(user as i64, *candidates, vec![&text]), &[], now);
             }
             assert_eq!(users(&recorded), expected);
         }
         let most = ROWS / PART;
         let recorded = Recorded::new(16, Instant::now());
         let now = Instant::now();
-        recorded.offer(&request(0, most + 1, vec![]), now);
-        recorded.offer(&request(1, most, vec![]), now);
+        recorded.offer(&request(0, most + 1, vec![]), &[], now);
+        recorded.offer(&request(1, most, vec![]), &[], now);
         assert_eq!(users(&recorded), [1]);
         check(&[(most, 0), (most + 1, 0), (1, 0)], &[0, 2]);
         check(&[(most, 0), (1, 0), (most, 0), (most, 0), (most, 0)], &[1, 2, 3, 4]);

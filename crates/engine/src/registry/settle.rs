@@ -37,6 +37,17 @@ pub(super) struct View {
 pub(super) struct Turn {
     inner: Arc<Inner>,
     name: Arc<str>,
+    /// Whether somebody asked to load the model whatever its callers send.
+    pub(super) asked: bool,
+}
+
+/// Whether a version that would refuse all of the last requests is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Misfit {
+    /// It is refused: it would take the traffic that names no version.
+    Refused,
+    /// It is loaded: somebody asked, or only callers that name it get it.
+    Taken,
 }
 
 impl Drop for Turn {
@@ -53,13 +64,13 @@ impl Inner {
         let mut busy =
             self.freed.wait_while(busy, |busy| busy.contains(name)).unwrap_or_else(PoisonError::into_inner);
         busy.insert(name.clone());
-        Turn { inner: self.clone(), name: name.clone() }
+        Turn { inner: self.clone(), name: name.clone(), asked: false }
     }
 
     /// The right to change a model's versions, where nobody has it.
     pub(super) fn try_turn(self: &Arc<Self>, name: &Arc<str>) -> Option<Turn> {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        busy.insert(name.clone()).then(|| Turn { inner: self.clone(), name: name.clone() })
+        busy.insert(name.clone()).then(|| Turn { inner: self.clone(), name: name.clone(), asked: false })
     }
 
     /// What there is and what is wanted of a model now.
@@ -78,6 +89,7 @@ impl Inner {
     /// refused, and what it should have replaced stays.
     pub(super) fn settle(&self, turn: &Turn, view: View) {
         let name = &turn.name;
+        self.forgive_labelled(name, &view);
         self.note_found(name, &view);
         let mut keep = Vec::new();
         if view.wanted.unloaded || view.found.is_empty() {
@@ -86,11 +98,12 @@ impl Inner {
         if !view.wanted.unloaded {
             let policy = self.settings.policy(name);
             let ceiling = view.wanted.labels.get(STABLE).copied();
+            let misfit = if turn.asked { Misfit::Taken } else { Misfit::Refused };
             for version in policy.candidates(view.found.keys().copied(), ceiling) {
                 if keep.len() == policy.count() || self.stopping() {
                     break;
                 }
-                if self.have(name, version, &view) {
+                if self.have(name, version, &view, misfit) {
                     keep.push(version);
                     self.route(&self.wanted(), name, keep.first().copied());
                 }
@@ -100,7 +113,10 @@ impl Inner {
             let pinned = self.settings.pinned.get(&**name).into_iter().flatten();
             for version in labelled.chain(pinned).copied().filter(|version| view.found.contains_key(version))
             {
-                if !keep.contains(&version) && !self.stopping() && self.have(name, version, &view) {
+                if !keep.contains(&version)
+                    && !self.stopping()
+                    && self.have(name, version, &view, Misfit::Taken)
+                {
                     keep.push(version);
                 }
             }
@@ -135,7 +151,7 @@ impl Inner {
 
     /// Whether a version takes traffic, loading it where it does not yet. One that was refused is
     /// tried again only when its manifest has changed.
-    pub(super) fn have(&self, name: &Arc<str>, version: u64, view: &View) -> bool {
+    pub(super) fn have(&self, name: &Arc<str>, version: u64, view: &View, misfit: Misfit) -> bool {
         let model = ModelVersion { name: name.clone(), version };
         let stamp = view.found.get(&version).copied().flatten();
         let serves = self.served(name).contains(&version);
@@ -151,7 +167,7 @@ impl Inner {
         if !serves {
             self.set(&model, ModelState::Loading, stamp);
         }
-        let load = || self.load(&model, self.first_routes(&model));
+        let load = || self.load(&model, self.first_routes(&model), misfit);
         let loaded = catch_unwind(AssertUnwindSafe(load))
             .unwrap_or_else(|panic| Err(LoadError::Panicked(panic_message(panic.as_ref()))));
         match loaded {
@@ -183,17 +199,21 @@ impl Inner {
         Routes { current: Some(best.or(ceiling).unwrap_or(0)), labels }
     }
 
-    fn load(&self, model: &ModelVersion, routes: Routes) -> Result<(), LoadError> {
+    fn load(&self, model: &ModelVersion, routes: Routes, misfit: Misfit) -> Result<(), LoadError> {
         let started = Instant::now();
         let path = self.path(&model.name, model.version);
         let bundle = aside(|| Bundle::open(&path))?;
         let manifest = bundle.manifest();
         if manifest.name != *model.name || manifest.version != model.version {
             let found = ModelVersion { name: manifest.name.as_str().into(), version: manifest.version };
-            return Err(LoadError::Misplaced { folder: path.display().to_string(), found });
+            let folder = path.display().to_string();
+            return Err(LoadError::Misplaced { folder, folder_of: model.clone(), found });
         }
         let prepared = self.engine.prepare(bundle)?;
-        let (report, warm_up) = (prepared.report(), prepared.warm_up());
+        let (report, warm_up) = (prepared.report(), prepared.warm_up().clone());
+        if misfit == Misfit::Refused {
+            warm_up.check_fit(model)?;
+        }
         self.engine.install_routed(prepared, routes);
         tracing::info!(
             %model,
@@ -205,11 +225,13 @@ impl Inner {
             recorded_unfit = warm_up.unfit,
             "the model is loaded"
         );
-        if warm_up.unfit > 0 && warm_up.requests == 0 {
+        if let Some(first) = warm_up.misfit {
             tracing::warn!(
                 %model,
+                recorded_requests = warm_up.requests,
                 recorded_unfit = warm_up.unfit,
-                "none of the last requests fits the version's features: callers that go on like this are refused"
+                first,
+                "some of the last requests do not fit the version: callers that go on like this are refused by it"
             );
         }
         Ok(())
@@ -239,6 +261,29 @@ impl Inner {
         let drained = self.engine.drain(&served, DRAIN_LIMIT);
         tracing::info!(%model, drained, "the model no longer takes traffic");
         self.set(model, ModelState::Unloaded, None);
+    }
+
+    /// Lets versions that labels name be tried again where the labels have changed: what was refused as
+    /// the next to take all traffic may do for callers that name it.
+    fn forgive_labelled(&self, name: &Arc<str>, view: &View) {
+        let changed = {
+            let settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+            settled.get(name).is_some_and(|before| before.wanted.labels != view.wanted.labels)
+        };
+        if changed {
+            for version in view.wanted.labels.values() {
+                self.forgive(name, *version);
+            }
+        }
+    }
+
+    /// Lets a version that was refused be tried again.
+    pub(super) fn forgive(&self, name: &Arc<str>, version: u64) {
+        let model = ModelVersion { name: name.clone(), version };
+        let mut known = self.known();
+        if known.get(&model).is_some_and(Known::is_refused) {
+            known.remove(&model);
+        }
     }
 
     /// Gives every version in the folder a status, and forgets those whose folder is gone and that

@@ -5,6 +5,7 @@ use crate::{
     EngineSettings, Features, NoObserver, Observer, ScoreError, ScoreJob, ScoreReply, VersionPolicy,
     testing::{
         ODD_PRICE, PANICKING_PRICE, SharedLoader, TestLoader, encoders, expected, json_request, publish,
+        publish_without_ctcvr,
     },
 };
 
@@ -87,6 +88,16 @@ impl Bench {
 
     /// The model's answer to a request of one candidate.
     fn score(&self, version: VersionChoice<'_>, price: f32) -> Result<ScoreReply, ScoreError> {
+        self.ask(version, price, &[])
+    }
+
+    /// As [`score`](Self::score), for these outputs.
+    fn ask(
+        &self,
+        version: VersionChoice<'_>,
+        price: f32,
+        outputs: &[String],
+    ) -> Result<ScoreReply, ScoreError> {
         let set = encoders();
         let requests = [json_request(31.0, &[price])];
         let raw = gatefold_features::RawBatch::from_json(&requests, &set).unwrap();
@@ -94,7 +105,7 @@ impl Bench {
             model: "shop",
             version,
             features: Features::Raw(&raw),
-            outputs: &[],
+            outputs,
             gates: false,
             deadline: None,
             priority: 0,
@@ -190,7 +201,69 @@ fn a_bundle_in_a_folder_of_another_name_is_refused() {
     let bench = Bench::new(None);
     publish(bench.folder.path(), "shop");
     fs::rename(bench.path("shop"), bench.path("shoes")).unwrap();
-    bench.check(&[], &[("shoes/1", "holds model shop/1")]);
+    bench.check(&[], &[("shoes/1", "holds model shop/1: name the folder models/<name>/<version>")]);
+}
+
+#[test]
+fn a_bundle_in_a_folder_of_another_number_is_refused() {
+    let bench = Bench::new(None);
+    publish(bench.folder.path(), "shop");
+    fs::rename(bench.path("shop/1"), bench.path("shop/2")).unwrap();
+    let reason = "holds model shop/1: the folder of a version has the number in its manifest, here 1; what \
+                  publishes a bundle gives it the next number";
+    bench.check(&[], &[("shop/2", reason)]);
+}
+
+#[test]
+fn a_version_that_would_refuse_every_caller_is_taken_by_those_alone_who_ask_for_it() {
+    let bench = Bench::new(None);
+    publish(bench.folder.path(), "shop");
+    bench.registry.refresh().unwrap();
+    bench.ask(VersionChoice::Current, 1.0, &["ctcvr".to_owned()]).unwrap();
+    publish_without_ctcvr(bench.folder.path(), "shop");
+    let reason = "none of the 1 requests that were kept of those scored before fits this version (the first: \
+                  it asks for output 'ctcvr', which this version does not have; it has: ctr, cvr): change the \
+                  callers first, or take it all the same by `gatefold models load shop`, or for callers that \
+                  name it by `gatefold models label shop LABEL 2` while `stable` is a lower version";
+    let refused = [("shop/1", "serving"), ("shop/2", reason)];
+    bench.check(&["shop/1"], &refused);
+    // These labels would give it all of the traffic.
+    for label in ["stable", "canary"] {
+        let error = bench.registry.set_label("shop", label, Some(2)).unwrap_err().to_string();
+        assert!(error.starts_with("shop/2 is refused: none of the 1 requests"), "{error}");
+        bench.check(&["shop/1"], &refused);
+    }
+    bench.registry.set_label("shop", "stable", Some(1)).unwrap();
+    bench.registry.set_label("shop", "canary", Some(2)).unwrap();
+    let serving = [("shop/1", "serving"), ("shop/2", "serving")];
+    bench.check(&["shop/1", "shop/2"], &serving);
+    bench.check_routes(1, &[("canary", 2)]);
+
+    // Another server that reads the same folder has refused it, and follows the labels.
+    fs::remove_file(bench.path(STATE_FILE)).unwrap();
+    let other = Bench::with(bench.folder, None, &[]);
+    fs::rename(other.path("shop/2"), other.path(".2")).unwrap();
+    other.registry.refresh().unwrap();
+    other.ask(VersionChoice::Current, 1.0, &["ctcvr".to_owned()]).unwrap();
+    fs::rename(other.path(".2"), other.path("shop/2")).unwrap();
+    other.check(&["shop/1"], &refused);
+    fs::write(other.path(STATE_FILE), r#"{"shop": {"labels": {"canary": 2}}}"#).unwrap();
+    other.check(&["shop/1"], &refused);
+    fs::write(other.path(STATE_FILE), r#"{"shop": {"labels": {"canary": 2, "stable": 1}}}"#).unwrap();
+    other.check(&["shop/1", "shop/2"], &serving);
+    other.check_routes(1, &[("canary", 2)]);
+}
+
+#[test]
+fn a_version_that_would_refuse_every_caller_is_taken_where_it_is_loaded_by_wish() {
+    let bench = Bench::new(None);
+    publish(bench.folder.path(), "shop");
+    bench.registry.refresh().unwrap();
+    bench.ask(VersionChoice::Current, 1.0, &["ctcvr".to_owned()]).unwrap();
+    publish_without_ctcvr(bench.folder.path(), "shop");
+    bench.check(&["shop/1"], &[("shop/1", "serving"), ("shop/2", "none of the 1 requests")]);
+    bench.registry.load("shop").unwrap();
+    bench.check(&["shop/2"], &[("shop/1", "unloaded"), ("shop/2", "serving")]);
 }
 
 #[test]
@@ -405,6 +478,21 @@ fn unloading_lasts_until_loading() {
     // What was refused is tried again.
     bench.registry.load("shop").unwrap();
     bench.check(&["shop/2"], &[("shop/1", "unloaded"), ("shop/2", "serving")]);
+}
+
+#[test]
+fn a_label_that_is_not_set_cannot_be_removed() {
+    let bench = Bench::new(None);
+    publish(bench.folder.path(), "shop");
+    bench.registry.refresh().unwrap();
+    for known in ["none", "blue (1), old (1)"] {
+        let error = bench.registry.set_label("shop", "stable", None).unwrap_err().to_string();
+        let said = "model 'shop' has no label 'stable' to remove; labels that are set: ";
+        assert_eq!(error, format!("{said}{known}"));
+        for label in ["old", "blue"] {
+            bench.registry.set_label("shop", label, Some(1)).unwrap();
+        }
+    }
 }
 
 #[test]

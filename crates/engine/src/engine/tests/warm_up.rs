@@ -1,14 +1,23 @@
 //! Requests are kept and warm the next version, which must have scores for them.
 
 use super::*;
-use crate::{WarmUp, testing::ODD_PRICE};
+use crate::{
+    WarmUp,
+    testing::{ODD_PRICE, publish_without_ctcvr},
+};
 
 impl Bench {
     /// Keeps a request as if it had been scored so many seconds from now.
     fn record(&self, request: &RawBatch<'_>, seconds: u64) {
+        self.record_asking(request, &[], seconds);
+    }
+
+    /// As [`record`](Self::record), where these outputs were asked for.
+    fn record_asking(&self, request: &RawBatch<'_>, outputs: &[&str], seconds: u64) {
+        let outputs: Vec<String> = outputs.iter().map(|output| (*output).to_owned()).collect();
         let now = Instant::now() + Duration::from_secs(seconds);
         let models = self.engine.shared.models.read().unwrap();
-        models["shop"].recorded.offer(request, now);
+        models["shop"].recorded.offer(request, &outputs, now);
     }
 
     /// Requests that are kept.
@@ -25,7 +34,7 @@ impl Bench {
         let last = runs.iter().rposition(|run| (run.requests, run.rows) == (1, 50)).unwrap();
         let runs = runs.split_off(last + 1);
         assert!(runs.iter().all(|run| run.outputs == [0, 1, 2]), "{runs:?}");
-        (prepared.warm_up(), runs.iter().map(|run| (run.requests, run.rows)).collect())
+        (prepared.warm_up().clone(), runs.iter().map(|run| (run.requests, run.rows)).collect())
     }
 }
 
@@ -35,7 +44,7 @@ async fn the_next_version_runs_what_the_model_was_asked_alone_and_together() {
     assert_eq!(bench.warm(), (WarmUp::default(), vec![]), "there was no request yet");
     score(&bench.engine, "shop", 30.0, &[1.0, 2.0, 3.0], &["ctr"], None).await.unwrap();
     bench.loader.take_runs();
-    let report = |requests, candidates| WarmUp { requests, candidates, unfit: 0 };
+    let report = |requests, candidates| WarmUp { requests, candidates, ..WarmUp::default() };
     assert_eq!(bench.warm(), (report(1, 3), vec![(1, 3)]));
     // A batch takes 20 rows: 3 + 17, then 12 + 8, and 9 alone.
     for (at, rows) in [17, 12, 8, 9].into_iter().enumerate() {
@@ -100,8 +109,34 @@ async fn what_the_features_do_not_take_is_counted_and_left_out() {
     for (second, request) in requests.iter().enumerate() {
         bench.record(request, second as u64);
     }
-    let expected = WarmUp { requests: 2, candidates: 4, unfit: 4 };
+    let misfit = Some("unknown feature 'brand'; remove it".to_owned());
+    let expected = WarmUp { requests: 2, candidates: 4, unfit: 4, misfit };
     assert_eq!(bench.warm(), (expected, vec![(1, 2), (1, 2), (2, 4)]));
+}
+
+#[tokio::test]
+async fn a_request_for_an_output_that_is_gone_does_not_fit() {
+    let bench = Bench::new(one_worker());
+    for (second, outputs) in [&["cvr", "ctr"][..], &["ctr", "ctcvr"], &[], &["ctcvr"]].iter().enumerate() {
+        bench.record_asking(&raw(30.0, &[1.0, 2.0]), outputs, second as u64);
+    }
+    let prepared = bench.engine.prepare(publish_without_ctcvr(bench.folder.path(), "shop")).unwrap();
+    let misfit = "it asks for output 'ctcvr', which this version does not have; it has: ctr, cvr";
+    let expected = WarmUp { requests: 2, candidates: 4, unfit: 2, misfit: Some(misfit.into()) };
+    assert_eq!(*prepared.warm_up(), expected);
+    // They ask for it by name when they are scored.
+    let bench = Bench::new(one_worker());
+    score(&bench.engine, "shop", 30.0, &[1.0], &["ctcvr"], None).await.unwrap();
+    let prepared = bench.engine.prepare(publish_without_ctcvr(bench.folder.path(), "shop")).unwrap();
+    assert_eq!((prepared.warm_up().requests, prepared.warm_up().unfit), (0, 1));
+}
+
+#[test]
+fn why_a_request_does_not_fit_is_said_without_its_values() {
+    let bench = Bench::new(one_worker());
+    bench.record(&raw(f64::INFINITY, &[1.0]), 0);
+    let misfit = bench.warm().0.misfit.unwrap();
+    assert_eq!(misfit, "feature 'age' (user side): a value is not a finite 32-bit number");
 }
 
 #[tokio::test]
