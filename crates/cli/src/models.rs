@@ -47,12 +47,14 @@ enum Ask {
         #[arg(long, conflicts_with = "version")]
         remove: bool,
     },
-    /// Move the traffic to the highest good version below the one that takes it
+    /// Move the traffic back to the version that took it before `stable` moved it, or else to the highest
+    /// good one below
     Rollback {
         /// Name of the model
         model: String,
     },
-    /// Look for new versions of a model now; load it again after an unload
+    /// Look for new versions of a model now, also one that none of its callers' last requests fits; load
+    /// it again after an unload
     Load {
         /// Name of the model
         model: String,

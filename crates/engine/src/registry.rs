@@ -4,10 +4,10 @@
 //! [`VersionPolicy`](crate::VersionPolicy) and by its labels; the highest good version up to the
 //! label `stable` takes the traffic that names none. A version that appears is opened, verified,
 //! replayed and warmed, also by the last requests to its model, on a thread of its model while the old
-//! one goes on serving; then it is swapped in, and the old one drains. One that is bad is refused, with the reason in its status,
-//! and looked at again only when its manifest changes or somebody asks. Removing the served
-//! version's folder goes back to the highest version that is left; removing the model's folder
-//! unloads the model.
+//! one goes on serving; then it is swapped in, and the old one drains. One that is bad, or would refuse
+//! all of those requests, is refused, with the reason in its status, and looked at again only when its
+//! manifest changes or somebody asks. Removing the served version's folder goes back to the highest
+//! version that is left; removing the model's folder unloads the model.
 //!
 //! Labels and unloaded models are kept in [`STATE_FILE`], so that a restart keeps them.
 
@@ -27,7 +27,7 @@ use gatefold_schema::ConfigError;
 
 use self::{
     settle::{Misfit, Stamp, View, explain},
-    wanted::{Wanted, WantedModel},
+    wanted::{Moved, Wanted, WantedModel},
 };
 use crate::{Engine, ModelVersion, RegistrySettings, STABLE, VersionChoice, bundle::versions};
 
@@ -251,11 +251,16 @@ impl Registry {
                 Some(turn)
             }
         };
-        wanted.change(model, |wanted| match version {
-            Some(version) => _ = wanted.labels.insert(label.to_owned(), version),
-            None => _ = wanted.labels.remove(label),
-        })?;
         let current = inner.engine.model(model, VersionChoice::Current).ok().map(|info| info.model.version);
+        wanted.change(model, |wanted| {
+            match version {
+                Some(version) => _ = wanted.labels.insert(label.to_owned(), version),
+                None => _ = wanted.labels.remove(label),
+            }
+            if label == STABLE && version != current {
+                wanted.moved = current.zip(version).map(|(from, to)| Moved { from, to });
+            }
+        })?;
         let best = if label == STABLE { version.or(current) } else { current };
         inner.route(&wanted, model, best);
         drop(wanted);
@@ -278,7 +283,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Moves [`STABLE`] to the highest good version below the one that takes traffic. Newer versions
+    /// Moves [`STABLE`] to a version below the one that takes traffic: back to the one that took it before
+    /// the label moved it there, where that is still good, or else to the highest good one. Newer versions
     /// take no traffic until the label is moved or removed.
     ///
     /// # Errors
@@ -292,8 +298,10 @@ impl Registry {
         };
         let current = current.model.version;
         let view = inner.view(&name);
+        let before = view.wanted.moved.filter(|moved| moved.to == current && moved.from < current);
+        let before = before.map(|moved| moved.from).filter(|from| view.found.contains_key(from));
         let below = inner.settings.policy(model).candidates(view.found.keys().copied(), Some(current - 1));
-        for version in below {
+        for version in before.into_iter().chain(below) {
             if inner.refusal(&name, version).is_err() {
                 continue;
             }

@@ -73,9 +73,12 @@ settings! {
         /// so keep it below what callers are ready to wait.
         pub queue_rows: usize = 32_768,
         /// Of the scored requests to each model, how many of the last are kept (one a second at most) to
-        /// warm the model's next version with; that version must have scores for them. They are held in
-        /// memory alone, in at most 8 MiB and 8192 candidates a model, of which one may take a quarter. Each is run on
-        /// every worker's session, so many make a new version take longer to load; 0 keeps none.
+        /// warm the model's next version with. That version is refused where it has no score for one that
+        /// its features and outputs fit, or where none fits and it would take the traffic that names no
+        /// version; `gatefold models load` takes it in the second case. They are held in memory alone, in at
+        /// most 8 MiB and 8192 candidates a model; one that would take over a quarter of either is not kept.
+        /// Each is run on every worker's session, so many make a new version take longer to load; 0 keeps
+        /// none.
         pub warm_up_requests: usize = 16,
         /// TLS on the gRPC port. Without a certificate it speaks plain text.
         pub tls: Tls = Tls::default(),

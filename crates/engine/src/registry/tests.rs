@@ -387,6 +387,49 @@ fn a_rollback_takes_the_next_lower_good_version() {
 }
 
 #[test]
+fn a_rollback_undoes_a_move_of_the_label() {
+    let bench = Bench::new(None);
+    for _ in 0..4 {
+        publish(bench.folder.path(), "shop");
+    }
+    let label = |bench: &Bench, label: &str, version| {
+        bench.registry.set_label("shop", label, Some(version)).unwrap();
+        bench.registry.refresh().unwrap();
+    };
+    fs::write(bench.path(STATE_FILE), r#"{"shop": {"labels": {"stable": 2}}}"#).unwrap();
+    bench.registry.refresh().unwrap();
+    // Version 3 answers those alone who name it.
+    for (name, version) in [("canary", 3), ("stable", 4), ("stable", 4)] {
+        label(&bench, name, version);
+    }
+    // A restart knows it.
+    let bench = Bench::with(bench.folder, None, &[]);
+    bench.registry.refresh().unwrap();
+    bench.check_routes(4, &[]);
+    assert_eq!(bench.registry.rollback("shop").unwrap(), Rollback { from: 4, to: 2 });
+    bench.check_routes(2, &[]);
+    // Never to a higher one.
+    assert_eq!(bench.registry.rollback("shop").unwrap(), Rollback { from: 2, to: 1 });
+    // The one before is gone, and then refused: the next lower.
+    label(&bench, "stable", 2);
+    label(&bench, "stable", 4);
+    fs::rename(bench.path("shop/2"), bench.path(".2")).unwrap();
+    assert_eq!(bench.registry.rollback("shop").unwrap(), Rollback { from: 4, to: 3 });
+    fs::rename(bench.path(".2"), bench.path("shop/2")).unwrap();
+    label(&bench, "stable", 2);
+    label(&bench, "stable", 4);
+    bench.loader.wrong_versions.lock().unwrap().push(2);
+    assert_eq!(bench.registry.rollback("shop").unwrap(), Rollback { from: 4, to: 3 });
+    // Version 4 took it from 3 by itself, not from 2.
+    bench.loader.wrong_versions.lock().unwrap().clear();
+    label(&bench, "stable", 2);
+    bench.registry.set_label("shop", "stable", None).unwrap();
+    bench.registry.refresh().unwrap();
+    bench.check_routes(4, &[]);
+    assert_eq!(bench.registry.rollback("shop").unwrap(), Rollback { from: 4, to: 3 });
+}
+
+#[test]
 fn a_rollback_to_a_loaded_version_does_not_wait_for_one_that_is_loading() {
     let folder = tempfile::tempdir().unwrap();
     publish(folder.path(), "shop");
@@ -524,7 +567,7 @@ fn a_bad_wish_changes_nothing() {
     fs::write(bench.path(STATE_FILE), "{\"shop\": {\"label\": {}}}").unwrap();
     check(
         registry.set_label("shop", "canary", Some(2)),
-        "unknown field `label`, expected `labels` or `unloaded`",
+        "unknown field `label`, expected one of `labels`, `unloaded`, `moved`",
     );
     check(registry.refresh(), "did you mean `labels`?");
     for (labels, words) in [

@@ -1,7 +1,7 @@
 //! What was asked of each model, kept in a file so that a restart keeps it.
 //!
-//! `registry.json` in the models folder holds the labels that were set and the models that were
-//! unloaded. It is read again at every look at the folder: servers that share a folder share their
+//! `registry.json` in the models folder holds the labels that were set, what `stable` moved the traffic
+//! from, and the models that were unloaded. It is read again at every look at the folder: servers that share a folder share their
 //! labels, and a person may edit it.
 
 use std::{
@@ -29,6 +29,17 @@ pub(super) struct WantedModel {
     /// Whether none of its versions is to be loaded.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) unloaded: bool,
+    /// How the label `stable` last moved the traffic that names no version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) moved: Option<Moved>,
+}
+
+/// Versions between which traffic has moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Moved {
+    pub(super) from: u64,
+    pub(super) to: u64,
 }
 
 /// What was asked, by model.

@@ -148,6 +148,12 @@ pub(super) const OPERATORS: &[Row] = &[
         "demo/9 is not in the folder; versions there: 1",
     ),
     (
+        "removing a label that is not set",
+        Call(SET_LABEL, || label("canary", 0)),
+        Code::NotFound,
+        "model 'demo' has no label 'canary' to remove; labels that are set: none",
+    ),
+    (
         "a rollback without an older version",
         Call("/gatefold.ranking.v1.Admin/Rollback", || {
             wire::RollbackRequest { model: "demo".into() }.encode_to_vec()
