@@ -6,14 +6,17 @@
 mod support;
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gatefold_proto::ranking::v1 as wire;
+use gatefold_schema::task;
+use gatefold_server::client::Link;
 use serde_json::Value;
 use wire::admin_client::AdminClient;
 
-use support::{Running, column, eventually, publish, request};
+use support::{Running, column, eventually, publish, publish_changed, request};
 
 /// The log of this process, as JSON lines.
 #[derive(Clone, Default)]
@@ -75,17 +78,69 @@ async fn a_new_version_is_warmed_by_what_callers_asked() {
     client.score(request(&[77.0, 10.0])).await.unwrap();
     publish(running.folder.path(), "demo", 0.25);
     let mut admin = AdminClient::new(running.channel().await);
-    let mut refused = String::new();
-    eventually(async || {
-        let listed = admin.list_versions(wire::ListVersionsRequest { model: "demo".into() }).await.unwrap();
-        let third = listed.into_inner().versions.into_iter().find(|status| status.version == 3);
-        refused = third.map(|status| status.reason).unwrap_or_default();
-        !refused.is_empty()
-    })
-    .await;
+    let refused = refusal(&mut admin, 3).await;
     let expected =
         "ctr is NaN for candidate 0 of requests that were scored before (1 recorded, in one batch)";
     assert!(refused.starts_with(expected), "{refused}");
     assert_eq!(client.score(request(&[77.0])).await.unwrap().into_inner().version, 2);
-    assert!(!log.text().contains("a caller's text"), "{}", log.text());
+
+    // Of both requests one asks for all outputs, and the other for one that is gone.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let mut asked = request(&[10.0]);
+    asked.outputs = vec!["ctcvr".into()];
+    client.score(asked.clone()).await.unwrap();
+    publish_without_ctcvr(running.folder.path());
+    let counts = log.loaded("demo/4").await;
+    assert_eq!(counts[2], 1, "{counts:?}");
+    let misfits = "some of the last requests do not fit";
+    eventually(async || log.text().contains(misfits)).await;
+    let text = log.text();
+    let warning = text.lines().find(|line| line.contains(misfits)).unwrap();
+    let warning: Value = serde_json::from_str(warning).unwrap();
+    let misfit = "it asks for output 'ctcvr', which this version does not have; it has: ctr, cvr";
+    assert_eq!((&warning["level"], &warning["fields"]["first"]), (&"WARN".into(), &misfit.into()));
+    assert_eq!(
+        (&warning["fields"]["recorded_unfit"], &warning["fields"]["model"]),
+        (&1.into(), &"demo/4".into())
+    );
+    assert!(!text.contains("a caller's text"), "{text}");
+    drop(running);
+
+    // Where no request fits, it is loaded by wish alone.
+    let running = Running::start(|_| {}).await;
+    let mut client = running.client().await;
+    let mut admin = AdminClient::new(running.channel().await);
+    client.score(asked).await.unwrap();
+    publish_without_ctcvr(running.folder.path());
+    let refused = refusal(&mut admin, 2).await;
+    let expected = format!(
+        "none of the 1 requests that were kept of those scored before fits this version (the first: {misfit}): \
+         change the callers first, or take it all the same by `gatefold models load demo`"
+    );
+    assert!(refused.starts_with(&expected), "{refused}");
+    assert_eq!(client.score(request(&[1.0])).await.unwrap().into_inner().version, 1);
+    admin.load_model(wire::LoadModelRequest { model: "demo".into() }).await.unwrap();
+    assert_eq!(client.score(request(&[1.0])).await.unwrap().into_inner().version, 2);
+}
+
+/// Publishes the next version of `demo`, without the output `ctcvr`.
+fn publish_without_ctcvr(models: &Path) {
+    publish_changed(models, "demo", 0.0, |manifest, golden| {
+        manifest.derived.clear();
+        manifest.outputs = task::outputs(&manifest.tasks, &[]);
+        golden.scores.remove("ctcvr");
+    });
+}
+
+/// Why a version of `demo` is refused, once it is.
+async fn refusal(admin: &mut AdminClient<Link>, version: u64) -> String {
+    let mut reason = String::new();
+    eventually(async || {
+        let listed = admin.list_versions(wire::ListVersionsRequest { model: "demo".into() }).await.unwrap();
+        let found = listed.into_inner().versions.into_iter().find(|status| status.version == version);
+        reason = found.map(|status| status.reason).unwrap_or_default();
+        !reason.is_empty()
+    })
+    .await;
+    reason
 }

@@ -131,6 +131,16 @@ pub(crate) async fn eventually(mut condition: impl AsyncFnMut() -> bool) {
 /// Publishes the next version of the model `name`: `ctr = age/1000 + price/100 + offset`,
 /// `cvr = price/200`, `ctcvr = ctr · cvr`.
 pub(crate) fn publish(models: &Path, name: &str, offset: f32) {
+    publish_changed(models, name, offset, |_, _| {});
+}
+
+/// As [`publish`], with another manifest and golden request.
+pub(crate) fn publish_changed(
+    models: &Path,
+    name: &str,
+    offset: f32,
+    change: impl FnOnce(&mut BundleManifest, &mut GoldenRequest),
+) {
     let features = features(name);
     let tasks: Vec<Task> = serde_json::from_value(json!([
         {"name": "ctr", "label": "click"},
@@ -153,7 +163,7 @@ pub(crate) fn publish(models: &Path, name: &str, offset: f32) {
             .collect(),
         request_of: None,
     };
-    let manifest = BundleManifest {
+    let mut manifest = BundleManifest {
         format: 0,
         name: String::new(),
         version: 0,
@@ -182,7 +192,9 @@ pub(crate) fn publish(models: &Path, name: &str, offset: f32) {
     let rows = [(31.0, 20.0), (31.0, 50.0)].map(|(age, price)| formula(age, price, offset));
     let scores = ["ctr", "cvr", "ctcvr"].iter().enumerate();
     let scores = scores.map(|(at, name)| ((*name).to_owned(), rows.iter().map(|row| row[at]).collect()));
-    let golden = Golden { requests: vec![GoldenRequest { request, scores: scores.collect() }] };
+    let mut golden = GoldenRequest { request, scores: scores.collect() };
+    change(&mut manifest, &mut golden);
+    let golden = Golden { requests: vec![golden] };
     let mut writer = BundleWriter::create(models.join(name)).unwrap();
     // The backend reads this file in place of a graph.
     writer.write("model.onnx", offset.to_string().as_bytes()).unwrap();
