@@ -61,6 +61,10 @@ fn units_are_scored_by_the_model_of_their_arm() {
     ];
     let report = run_json(&load);
     assert_eq!(report["errors"].as_object().map(serde_json::Map::len), Some(0), "{report}");
+    let arms = report["arms"].as_object().expect("figures by arm");
+    let of = |figures: &Value, name: &str| figures[name].as_u64().expect("a count");
+    assert_eq!(arms.keys().collect::<Vec<_>>(), ["", "control", "treatment"]);
+    assert_eq!(arms.values().map(|arm| of(arm, "requests")).sum::<u64>(), of(&report, "requests"));
     let (_, metrics) = get(&server.admin, "/metrics").expect("the admin port answers");
     let found = ["control", "treatment", ""].map(|arm| answered(&metrics, arm));
     // Beside the three requests above, the load asks once for its first unit before it begins.

@@ -25,6 +25,9 @@ use self::generator::{Generator, Pace, Times};
 use self::wire::{Connection, Prepared, Server};
 use crate::console::Console;
 
+/// Units of an experiment that are asked for before a load gives up.
+const UNITS_TRIED: usize = 32;
+
 /// Arguments of `gatefold load`.
 #[derive(clap::Args, Debug)]
 #[command(
@@ -40,9 +43,12 @@ pub(crate) struct Args {
     /// Version of the model; 0 means the one that takes traffic
     #[arg(long, value_name = "N", default_value_t = 0)]
     version: u64,
+    /// Label of the version, such as canary, in place of its number
+    #[arg(long, value_name = "LABEL", default_value = "", conflicts_with = "version")]
+    label: String,
     /// Experiment of the server's settings: each request is of a unit of its own, load-0, load-1, …, whose arm
-    /// says what scores it; the models of all arms must take the features that load-0's does
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["model", "version"])]
+    /// says what scores it; the models of all arms must take the features of the first that answers
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["model", "version", "label"])]
     experiment: Option<String>,
     #[command(flatten)]
     access: client::Access,
@@ -56,13 +62,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     candidates: Option<usize>,
     /// How long requests start for, such as 30s or 2m
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = some_time)]
     duration: Duration,
     /// How long to send before counting begins
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     warmup: Duration,
     /// Deadline of each request
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = some_time)]
     timeout: Duration,
     /// Connections, used in turn
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -130,33 +136,12 @@ async fn prepare(args: &Args) -> anyhow::Result<(Vec<Prepared>, Vec<Connection>)
     }
     let channel = client::connect_with(&args.server, &args.access).await?;
     let mut first = Client::new(channel.clone());
-    let wanted = api::GetModelRequest {
-        model: args.model.clone(),
-        version: args.version,
-        experiment: args.experiment.as_deref().map(|name| wire::unit(name, 0)),
-        ..api::GetModelRequest::default()
+    let model = answering(args, &mut first, &examples[0]).await?;
+    let prepare = |example: &JsonRequest| {
+        let message = request(args, example, &model).context(path.clone())?.encode_to_vec().into();
+        Ok(Prepared { message, candidates: args.candidates.unwrap_or_else(|| example.candidates()) })
     };
-    let model = first.get_model(wanted).await.map_err(Refused::from)?.into_inner();
-    let mut prepared = Vec::with_capacity(examples.len());
-    for example in &examples {
-        let mut request = client::score_request(example, &model).context(path.clone())?;
-        if args.experiment.is_some() {
-            request.model.clear();
-        }
-        request.version = args.version;
-        request.priority = args.priority;
-        request.outputs.clone_from(&args.outputs);
-        let candidates = args.candidates.unwrap_or_else(|| example.candidates());
-        if args.candidates.is_some() {
-            client::with_candidates(&mut request, candidates);
-        }
-        if prepared.is_empty() {
-            let experiment = args.experiment.as_deref().map(|name| wire::unit(name, 0));
-            let request = api::ScoreRequest { experiment, ..request.clone() };
-            first.score(request).await.map_err(Refused::from).context("the first request")?;
-        }
-        prepared.push(Prepared { message: request.encode_to_vec().into(), candidates });
-    }
+    let prepared = examples.iter().map(prepare).collect::<anyhow::Result<_>>()?;
     let mut connections = vec![Connection::new(channel)];
     for _ in 1..args.connections {
         connections.push(Connection::new(client::connect_with(&args.server, &args.access).await?));
@@ -164,11 +149,70 @@ async fn prepare(args: &Args) -> anyhow::Result<(Vec<Prepared>, Vec<Connection>)
     Ok((prepared, connections))
 }
 
+/// What answers the `example`: the model, or of an experiment what scores the first of some units that
+/// is answered, since an arm may be broken.
+async fn answering(args: &Args, client: &mut Client, example: &JsonRequest) -> anyhow::Result<api::Model> {
+    let refused = match answer(args, client, example, 0).await {
+        Ok(model) => return Ok(model),
+        Err(refused) => refused,
+    };
+    for unit in 1..args.experiment.as_ref().map_or(1, |_| UNITS_TRIED) {
+        if let Ok(model) = answer(args, client, example, unit).await {
+            return Ok(model);
+        }
+    }
+    Err(refused)
+}
+
+async fn answer(
+    args: &Args,
+    client: &mut Client,
+    example: &JsonRequest,
+    unit: usize,
+) -> anyhow::Result<api::Model> {
+    let experiment = args.experiment.as_deref().map(|name| wire::unit(name, unit));
+    let wanted = api::GetModelRequest {
+        model: args.model.clone(),
+        version: args.version,
+        label: args.label.clone(),
+        experiment: experiment.clone(),
+    };
+    let model = client.get_model(wanted).await.map_err(Refused::from)?.into_inner();
+    let example = request(args, example, &model).context("the first request")?;
+    let asked = api::ScoreRequest { experiment, ..example };
+    client.score(asked).await.map_err(Refused::from).context("the first request")?;
+    Ok(model)
+}
+
+/// The example as `args` would have it, but for the unit of an experiment.
+fn request(args: &Args, example: &JsonRequest, model: &api::Model) -> anyhow::Result<api::ScoreRequest> {
+    let mut request = client::score_request(example, model)?;
+    if args.experiment.is_some() {
+        request.model.clear();
+    }
+    request.version = args.version;
+    request.label.clone_from(&args.label);
+    request.priority = args.priority;
+    request.outputs.clone_from(&args.outputs);
+    if let Some(candidates) = args.candidates {
+        client::with_candidates(&mut request, candidates);
+    }
+    Ok(request)
+}
+
 fn rate(text: &str) -> Result<Rate, String> {
     match text.parse::<f64>() {
         _ if text == "max" => Ok(Rate::Max),
         Ok(rate) if rate.is_finite() && (1e-3..=1e6).contains(&rate) => Ok(Rate::PerSecond(rate)),
         _ => Err("give requests a second between 0.001 and 1000000, or `max`".into()),
+    }
+}
+
+/// A [`duration`] in which something can happen.
+fn some_time(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("give a time above 0, such as 30s".into()),
+        time => Ok(time),
     }
 }
 
@@ -202,6 +246,8 @@ mod tests {
         for bad in ["", "s", "-1s", "1d", "nan", "infs", "9999h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        assert!(some_time("0s").is_err() && some_time("1ms").is_ok());
         assert_eq!(rate("max"), Ok(Rate::Max));
         assert_eq!(rate("250.5"), Ok(Rate::PerSecond(250.5)));
         for bad in ["0", "-3", "nan", "inf", "fast"] {

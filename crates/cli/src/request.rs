@@ -124,8 +124,10 @@ pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<()> {
     request.formula_name.clone_from(&args.formula_name);
     request.top_k_by.clone_from(&args.top_k_by);
     let mut request = tonic::Request::new(request);
-    request.set_timeout(Duration::from_secs_f64(args.timeout));
-    let reply = runtime.block_on(client.score(request)).map_err(Refused::from)?.into_inner();
+    let timeout = Duration::from_secs_f64(args.timeout);
+    request.set_timeout(timeout);
+    let reply = runtime.block_on(client.score(request));
+    let reply = reply.map_err(|status| Refused::within(timeout, status))?.into_inner();
     if args.json { console.print_json(&as_json(&reply)) } else { console.print(&as_table(&reply)) }
 }
 

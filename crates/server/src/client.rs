@@ -7,6 +7,8 @@ mod connection;
 
 pub use connection::{Access, Bearer, ConnectError, Link, connect, connect_with};
 
+use std::time::Duration;
+
 use gatefold_proto::ranking::v1 as wire;
 use gatefold_schema::JsonRequest;
 use serde_json::Value;
@@ -16,6 +18,7 @@ use wire::ranking_client::RankingClient;
 
 use crate::convert::{self, FieldError};
 use crate::metrics::code_name;
+use crate::status::ARM_KEY;
 
 /// A client of the `Ranking` service.
 pub type Client = RankingClient<Link>;
@@ -28,6 +31,28 @@ pub struct Refused {
     pub code: &'static str,
     /// What the server says, or the transport.
     pub message: String,
+}
+
+/// Whether the client's own timer says so, which goes off where the server's answer is not here in time.
+fn timed_out(status: &Status) -> bool {
+    status.code() == Code::Cancelled && status.message() == "Timeout expired"
+}
+
+/// The arm that was to answer the request, where the server's error names one.
+pub fn arm(status: &Status) -> Option<String> {
+    let name = status.metadata().get_bin(ARM_KEY)?.to_bytes().ok()?;
+    String::from_utf8(name.to_vec()).ok()
+}
+
+impl Refused {
+    /// As [`From`], of a call that was waited for `timeout` at most.
+    pub fn within(timeout: Duration, status: Status) -> Self {
+        if timed_out(&status) {
+            let message = format!("no answer came within {timeout:?}");
+            return Self { code: code_name(Code::DeadlineExceeded), message };
+        }
+        status.into()
+    }
 }
 
 impl From<Status> for Refused {
@@ -238,6 +263,14 @@ mod tests {
         assert_eq!(request.items[0].missing, [2]);
         let words = wire::Texts { values: vec!["a".into(), String::new(), "b".into()] };
         assert_eq!(request.items[1].values, Some(Values::Texts(words)));
+    }
+
+    #[test]
+    fn the_clients_own_timer_is_a_deadline() {
+        let within = |status| Refused::within(Duration::from_millis(100), status).to_string();
+        let said = within(Status::cancelled("Timeout expired"));
+        assert_eq!(said, "DEADLINE_EXCEEDED: no answer came within 100ms");
+        assert_eq!(within(Status::cancelled("by somebody")), "CANCELLED: by somebody");
     }
 
     #[test]

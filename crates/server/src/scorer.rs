@@ -135,7 +135,7 @@ impl Scorer {
         let result = self.score(call, deadline, started, &mut in_flight).instrument(span.clone()).await;
         let (model, arm) = in_flight.ended(result.as_ref().map_or_else(Refusal::code, |_| Code::Ok));
         result.map_err(|refusal| {
-            let refusal = refusal.in_arm(arm.as_deref());
+            let refusal = refusal.in_arm(arm.as_ref());
             let _entered = span.entered();
             if let Some(model) = &model {
                 self.statistics.failed(model, started.elapsed());

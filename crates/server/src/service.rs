@@ -166,7 +166,7 @@ impl Ranking for Service {
         let scorer = &self.scorer;
         let wanted = convert::wanted((model, *version, label), experiment.as_ref(), &scorer.limits);
         let route = scorer.experiments.route(wanted.map_err(Refusal::from)?)?;
-        let info = scorer.find(&route).map_err(|refusal| refusal.in_arm(route.arm.map(AsRef::as_ref)))?;
+        let info = scorer.find(&route).map_err(|refusal| refusal.in_arm(route.arm))?;
         Ok(Response::new(self.describe(&info)))
     }
 }

@@ -1,11 +1,17 @@
 //! Errors → gRPC status: the only place that chooses codes.
 
+use std::sync::Arc;
+
 use gatefold_engine::{RegistryError, ScoreError};
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 use crate::convert::{FieldError, Problem};
 use crate::experiments::Arm;
 use crate::metrics::Rejection;
+
+/// Metadata of an error that has the name of the arm which was to answer, as a reply's field `arm`.
+pub const ARM_KEY: &str = "gatefold-arm-bin";
 
 /// Why a request is not answered.
 #[derive(Debug, thiserror::Error)]
@@ -17,10 +23,10 @@ pub enum Refusal {
     #[error(transparent)]
     Score(#[from] ScoreError),
     /// A request that an arm of an experiment is to answer.
-    #[error("{arm}: {refusal}")]
+    #[error("{}: {refusal}", arm.described())]
     Arm {
-        /// The experiment and its arm.
-        arm: String,
+        /// The arm.
+        arm: Arc<Arm>,
         /// Why what the arm names does not answer it.
         refusal: Box<Refusal>,
     },
@@ -39,10 +45,10 @@ pub enum Refusal {
 
 impl Refusal {
     /// The same, said of a request of `arm`.
-    pub fn in_arm(self, arm: Option<&Arm>) -> Self {
+    pub fn in_arm(self, arm: Option<&Arc<Arm>>) -> Self {
         match (arm, self) {
             (None, refusal) | (_, refusal @ Refusal::NoModel) => refusal,
-            (Some(arm), refusal) => Refusal::Arm { arm: arm.described(), refusal: Box::new(refusal) },
+            (Some(arm), refusal) => Refusal::Arm { arm: arm.clone(), refusal: Box::new(refusal) },
         }
     }
 
@@ -131,7 +137,12 @@ pub fn registry_status(error: &RegistryError) -> Status {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Status {
-        status(refusal.code(), refusal.to_string())
+        let mut status = status(refusal.code(), refusal.to_string());
+        if let Refusal::Arm { arm, .. } = &refusal {
+            let name = MetadataValue::from_bytes(arm.name.as_bytes());
+            status.metadata_mut().insert_bin(ARM_KEY, name);
+        }
+        status
     }
 }
 

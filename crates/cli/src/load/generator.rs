@@ -19,9 +19,38 @@ const MOST_IN_FLIGHT: usize = 20_000;
 
 /// Who answers the requests.
 pub(crate) trait Target: Send + Sync + 'static {
-    /// Sends the request of this number, counted from 0 in the order in which they start: the
-    /// candidates that were scored, or in a word why they were not.
-    fn send(&self, index: usize) -> impl Future<Output = Result<usize, &'static str>> + Send;
+    /// Sends the request of this number, counted from 0 in the order in which they start.
+    fn send(&self, index: usize) -> impl Future<Output = Outcome> + Send;
+}
+
+/// What became of a request.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    /// The candidates that were scored.
+    pub(crate) result: Result<usize, Failure>,
+    /// The arm of an experiment that its unit is in, where the answer says so; empty for none.
+    pub(crate) arm: Option<String>,
+}
+
+/// Why a request has no scores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// In a word.
+    pub(crate) word: &'static str,
+    /// In a sentence; empty where the word says all.
+    pub(crate) message: String,
+}
+
+impl From<Result<usize, Failure>> for Outcome {
+    fn from(result: Result<usize, Failure>) -> Self {
+        Self { result, arm: None }
+    }
+}
+
+impl From<&'static str> for Failure {
+    fn from(word: &'static str) -> Self {
+        Self { word, message: String::new() }
+    }
 }
 
 /// When requests start.
@@ -119,7 +148,8 @@ impl<T: Target> Generator<T> {
             let counts = intended >= counted;
             if self.shared.in_flight.load(Ordering::Relaxed) >= MOST_IN_FLIGHT {
                 if counts {
-                    self.shared.note(Duration::ZERO, Err("NOT_SENT (too many unanswered)"));
+                    self.shared
+                        .note(Duration::ZERO, Err(Failure::from("NOT_SENT (too many unanswered)")).into());
                 }
                 continue;
             }
@@ -176,13 +206,9 @@ impl<T: Target> Shared<T> {
         }
     }
 
-    /// Notes candidates scored, or why there are none.
-    fn note(&self, latency: Duration, outcome: Result<usize, &'static str>) {
+    fn note(&self, latency: Duration, outcome: Outcome) {
         let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
-        match outcome {
-            Ok(candidates) => recorder.answered(latency, candidates),
-            Err(word) => recorder.failed(latency, word),
-        }
+        recorder.note(latency, outcome);
         if recorder.requests().is_multiple_of(256) {
             self.bar.set_message(format!("{} requests, {} errors", recorder.requests(), recorder.errors()));
         }

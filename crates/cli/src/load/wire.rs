@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use gatefold_proto::ranking::v1::{ExperimentUnit, ScoreRequest, ScoreResponse};
-use gatefold_server::client::Link;
-use gatefold_server::metrics::code_name;
+use gatefold_proto::ranking::v1::{ExperimentUnit, OutputScores, ScoreRequest, ScoreResponse};
+use gatefold_server::client::{self, Link, Refused};
 use prost::Message;
 use prost::bytes::{BufMut, Bytes};
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
-use super::generator::Target;
+use super::generator::{Failure, Outcome, Target};
 
 /// One request, ready to be sent.
 pub(super) struct Prepared {
@@ -35,7 +34,7 @@ pub(super) struct Server {
 }
 
 impl Target for Server {
-    async fn send(&self, index: usize) -> Result<usize, &'static str> {
+    async fn send(&self, index: usize) -> Outcome {
         let prepared = &self.prepared[index % self.prepared.len()];
         let mut connection = self.connections[index % self.connections.len()].clone();
         let mut message = prepared.message.clone();
@@ -46,11 +45,19 @@ impl Target for Server {
             message = [message, rest.into()].concat().into();
         }
         match connection.score(message, self.timeout).await {
-            Ok(reply) if reply.outputs.iter().any(|output| output.scores.len() != prepared.candidates) => {
-                Err("WRONG_REPLY (not one score a candidate)")
+            Ok(reply) => {
+                let whole = |output: &OutputScores| output.scores.len() == prepared.candidates;
+                let result = match reply.outputs.iter().all(whole) {
+                    true => Ok(prepared.candidates),
+                    false => Err(Failure::from("WRONG_REPLY (not one score a candidate)")),
+                };
+                Outcome { result, arm: self.experiment.is_some().then_some(reply.arm) }
             }
-            Ok(_) => Ok(prepared.candidates),
-            Err(status) => Err(word(&status)),
+            Err(status) => {
+                let arm = client::arm(&status);
+                let Refused { code, message } = Refused::within(self.timeout, status);
+                Outcome { result: Err(Failure { word: code, message }), arm }
+            }
         }
     }
 }
@@ -58,14 +65,6 @@ impl Target for Server {
 /// The unit of the request of this number.
 pub(super) fn unit(experiment: &str, index: usize) -> ExperimentUnit {
     ExperimentUnit { name: experiment.to_owned(), unit: format!("load-{index}") }
-}
-
-fn word(status: &Status) -> &'static str {
-    // The client's own timer says it so, when it goes off before the server's answer is here.
-    if status.code() == Code::Cancelled && status.message() == "Timeout expired" {
-        return code_name(Code::DeadlineExceeded);
-    }
-    code_name(status.code())
 }
 
 /// One connection to a server.

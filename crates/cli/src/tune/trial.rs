@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 
 use super::grid::Setting;
 use super::requests::Requests;
-use crate::load::generator::{Generator, Pace, Target, Times};
+use crate::load::generator::{Failure, Generator, Outcome, Pace, Target, Times};
 use crate::load::report::Report;
 
 /// Share of a run that is sent before counting begins.
@@ -190,7 +190,7 @@ struct Jobs {
 }
 
 impl Target for Arc<Jobs> {
-    async fn send(&self, index: usize) -> Result<usize, &'static str> {
+    async fn send(&self, index: usize) -> Outcome {
         let batches = self.requests.batches();
         let batch = &batches[index % batches.len()];
         let job = ScoreJob {
@@ -202,18 +202,19 @@ impl Target for Arc<Jobs> {
             deadline: self.patience.map(|patience| Instant::now() + patience),
             priority: 0,
         };
-        match self.engine.score(job).await {
+        let result = match self.engine.score(job).await {
             Ok(_) => {
                 self.scored.fetch_add(batch.candidates as u64, Ordering::Relaxed);
                 Ok(batch.candidates)
             }
             Err(
                 ScoreError::DeadlineExceeded | ScoreError::TooLate { .. } | ScoreError::Overloaded { .. },
-            ) => Err("too late"),
+            ) => Err(Failure::from("too late")),
             Err(error) => {
                 self.failed.get_or_init(|| error);
-                Err("failed")
+                Err(Failure::from("failed"))
             }
-        }
+        };
+        result.into()
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use gatefold_proto::ranking::v1 as wire;
+use gatefold_server::client;
 use gatefold_server::settings::{ArmSettings, ExperimentSettings};
 use parquet::record::Field;
 use tempfile::TempDir;
@@ -149,7 +150,7 @@ async fn an_arm_that_is_not_loaded_is_named_and_counted() {
     let error = client.score(of_user(0)).await.unwrap_err();
     assert_eq!(error.code(), Code::NotFound);
     let expected = "experiment 'gates', arm 'treatment': model 'demo' has no version labelled 'canary'; labels: stable (1)";
-    assert_eq!(error.message(), expected);
+    assert_eq!((error.message(), client::arm(&error).as_deref()), (expected, Some("treatment")));
     // The other arms answer.
     client.score(of_user(2)).await.unwrap();
     client.score(of_user(5)).await.unwrap();
