@@ -8,12 +8,17 @@ use gatefold_tests::{
     World, run_json,
     server::{Server, get},
 };
+use serde_json::Value;
 
 const SETTINGS: &str = r#"
 [experiments.gates]
 model = "mmoe"
 salt = "gates-2026-11"
 arms = [{ name = "control", share = 0.4 }, { name = "treatment", share = 0.4, model = "esmm" }]
+
+[experiments.broken]
+model = "mmoe"
+arms = [{ name = "first", share = 0.5, label = "canary" }, { name = "second", share = 0.5 }]
 "#;
 
 /// The value of `gatefold_experiment_requests_total` of an arm.
@@ -77,4 +82,14 @@ fn units_are_scored_by_the_model_of_their_arm() {
         expected[experiment.assign(&format!("load-{unit}")).unwrap_or(2)] += 1;
     }
     assert_eq!(found, expected);
+
+    // The point of load-0 is 0.28: its arm has no model, and the load goes on with load-1.
+    let broken = load.map(|word| if word == "gates" { "broken" } else { word });
+    let report = run_json(&broken);
+    let (first, second) = (&report["arms"]["first"], &report["arms"]["second"]);
+    assert_eq!((&first["errors"], &second["errors"]), (&first["requests"], &Value::from(0)), "{report}");
+    assert_eq!(report["errors"]["NOT_FOUND"], first["errors"]);
+    let said =
+        "experiment 'broken', arm 'first': model 'mmoe' has no version labelled 'canary'; labels: stable (1)";
+    assert_eq!(report["error_messages"]["NOT_FOUND"], said);
 }
