@@ -134,7 +134,7 @@ fn checked(settings: &Settings) -> anyhow::Result<String> {
     let missing = match std::fs::read_dir(&settings.models) {
         Ok(_) => String::new(),
         Err(error) => format!(
-            "# The models folder {} cannot be read ({error}): a server ends at its start until it can\n\n",
+            "# The models folder {} cannot be read ({error}), and without it no server starts: create it, or give another\n\n",
             settings.models.display()
         ),
     };

@@ -1,59 +1,29 @@
 //! What the settings name and no loaded model has is said, as the log tells. In a process of its own:
 //! logging is started once a process.
 
+#[path = "serving/log.rs"]
+mod log;
 #[path = "serving/support.rs"]
 #[expect(dead_code, reason = "what the other tests need")]
 mod support;
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
-
 use gatefold_proto::ranking::v1 as wire;
 use gatefold_server::settings::{ArmSettings, ExperimentSettings};
-use serde_json::Value;
 
+use log::Log;
 use support::{Running, eventually, publish, request};
 
-/// The log of this process, as JSON lines.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    /// The fields of the lines whose message begins with this.
-    fn lines(&self, message: &str) -> Vec<Value> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        let fields = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["fields"].take());
-        fields.filter(|fields| fields["message"].as_str().unwrap().starts_with(message)).collect()
-    }
-
-    /// The texts under `keys` of such lines, once there are as many as expected.
-    async fn check(&self, message: &str, keys: [&str; 4], expected: &[[&str; 4]]) {
-        eventually(async || self.lines(message).len() >= expected.len()).await;
-        let lines = self.lines(message);
-        let found: Vec<_> =
-            lines.iter().map(|line| keys.map(|key| line[key].as_str().unwrap_or(""))).collect();
-        assert_eq!(found, expected);
-    }
+/// Checks the texts under `keys` of the lines of a message, once there are as many as expected.
+async fn check(log: &Log, message: &str, keys: [&str; 4], expected: &[[&str; 4]]) {
+    eventually(async || log.lines(message).len() >= expected.len()).await;
+    let lines = log.lines(message);
+    let found: Vec<_> = lines.iter().map(|line| keys.map(|key| line[key].as_str().unwrap_or(""))).collect();
+    assert_eq!(found, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn arms_without_a_model_and_formulas_that_do_not_fit_are_said_and_so_is_what_they_refuse() {
-    let log = Log::default();
-    let writer = log.clone();
-    tracing_subscriber::fmt()
-        .json()
-        .with_max_level(tracing::Level::INFO)
-        .with_writer(move || writer.clone())
-        .init();
+    let log = Log::start(tracing::Level::INFO);
     let running = Running::start(|settings| {
         let arm = |name: &str, share, label: Option<&str>| ArmSettings {
             name: name.into(),
@@ -76,8 +46,13 @@ async fn arms_without_a_model_and_formulas_that_do_not_fit_are_said_and_so_is_wh
     let without = "an arm has no loaded model";
     let canary =
         ["gates", "treatment", "demo", "model 'demo' has no version labelled 'canary'; labels: stable (1)"];
-    log.check(without, arms, &[canary, ["other", "all", "other", "no model is named 'other'; loaded: demo"]])
-        .await;
+    check(
+        &log,
+        without,
+        arms,
+        &[canary, ["other", "all", "other", "no model is named 'other'; loaded: demo"]],
+    )
+    .await;
     let formulas = ["formula", "model", "problem", ""];
     let wanted = "requests must have it as an int or float column of items";
     let names = "is neither an output (ctr, cvr, ctcvr) nor a feature";
@@ -86,7 +61,7 @@ async fn arms_without_a_model_and_formulas_that_do_not_fit_are_said_and_so_is_wh
     let age = "'age' is no feature of items: a formula takes outputs, and int and float columns of items";
     let said = |model| [["bids", model, &bid, ""], ["old", model, age, ""], ["old", model, &ctvr, ""]];
     let unfit = "a formula of the settings";
-    log.check(unfit, formulas, &said("demo/1")).await;
+    check(&log, unfit, formulas, &said("demo/1")).await;
 
     // A request of such an arm: its point is 0.75, by the line of Python in `assignment`.
     let experiment = Some(wire::ExperimentUnit { name: "gates".into(), unit: "user-1".into() });
@@ -98,5 +73,5 @@ async fn arms_without_a_model_and_formulas_that_do_not_fit_are_said_and_so_is_wh
 
     // A new version is looked at again.
     publish(running.folder.path(), "demo", 0.0);
-    log.check(unfit, formulas, &[said("demo/1"), said("demo/2")].concat()).await;
+    check(&log, unfit, formulas, &[said("demo/1"), said("demo/2")].concat()).await;
 }

@@ -1,67 +1,37 @@
 //! What callers asked warms the next version, as the log tells, and keeps one out that has no scores for
 //! it. In a process of its own: logging is started once a process.
 
+#[path = "serving/log.rs"]
+mod log;
 #[path = "serving/support.rs"]
 #[expect(dead_code, reason = "what the other tests need")]
 mod support;
 
-use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gatefold_proto::ranking::v1 as wire;
 use gatefold_schema::task;
 use gatefold_server::client::Link;
-use serde_json::Value;
 use wire::admin_client::AdminClient;
 
+use log::Log;
 use support::{Running, column, eventually, publish, publish_changed, request};
 
-/// The log of this process, as JSON lines.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-
-    /// What was said when this version was loaded, once it is: recorded requests, their rows, and those
-    /// that did not fit.
-    async fn loaded(&self, model: &str) -> [u64; 3] {
-        let line = || {
-            let lines = self.text();
-            let mut fields =
-                lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["fields"].take());
-            fields.find(|fields| fields["message"] == "the model is loaded" && fields["model"] == model)
-        };
-        eventually(async || line().is_some()).await;
-        let fields = line().unwrap();
-        ["recorded_requests", "recorded_rows", "recorded_unfit"].map(|name| fields[name].as_u64().unwrap())
-    }
+/// What was said when this version was loaded, once it is: recorded requests, their rows, and those that
+/// did not fit.
+async fn loaded(log: &Log, model: &str) -> [u64; 3] {
+    let line = || log.lines("the model is loaded").into_iter().find(|fields| fields["model"] == model);
+    eventually(async || line().is_some()).await;
+    let fields = line().unwrap();
+    ["recorded_requests", "recorded_rows", "recorded_unfit"].map(|name| fields[name].as_u64().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_version_is_warmed_by_what_callers_asked() {
-    let log = Log::default();
-    let writer = log.clone();
-    tracing_subscriber::fmt()
-        .json()
-        .with_max_level(tracing::Level::DEBUG)
-        .with_writer(move || writer.clone())
-        .init();
+    let log = Log::start(tracing::Level::DEBUG);
     let running = Running::start(|_| {}).await;
-    assert_eq!(log.loaded("demo/1").await, [0, 0, 0], "nobody has asked yet");
+    assert_eq!(loaded(&log, "demo/1").await, [0, 0, 0], "nobody has asked yet");
 
     let mut client = running.client().await;
     let mut asked = request(&[10.0, 20.0, 30.0]);
@@ -71,7 +41,7 @@ async fn a_new_version_is_warmed_by_what_callers_asked() {
     )];
     client.score(asked).await.unwrap();
     publish(running.folder.path(), "demo", 0.0);
-    assert_eq!(log.loaded("demo/2").await, [1, 3, 0]);
+    assert_eq!(loaded(&log, "demo/2").await, [1, 3, 0]);
 
     // One request a second is kept.
     tokio::time::sleep(Duration::from_millis(1100)).await;
@@ -90,13 +60,13 @@ async fn a_new_version_is_warmed_by_what_callers_asked() {
     asked.outputs = vec!["ctcvr".into()];
     client.score(asked.clone()).await.unwrap();
     publish_without_ctcvr(running.folder.path());
-    let counts = log.loaded("demo/4").await;
+    let counts = loaded(&log, "demo/4").await;
     assert_eq!(counts[2], 1, "{counts:?}");
     let misfits = "some of the last requests do not fit";
     eventually(async || log.text().contains(misfits)).await;
     let text = log.text();
     let warning = text.lines().find(|line| line.contains(misfits)).unwrap();
-    let warning: Value = serde_json::from_str(warning).unwrap();
+    let warning: serde_json::Value = serde_json::from_str(warning).unwrap();
     let misfit = "it asks for output 'ctcvr', which this version does not have; it has: ctr, cvr";
     assert_eq!((&warning["level"], &warning["fields"]["first"]), (&"WARN".into(), &misfit.into()));
     assert_eq!(
